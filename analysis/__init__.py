@@ -1,0 +1,1 @@
+"""Fits, verdicts and charts of scaling laws, from any pandas table of results."""

@@ -1,0 +1,1 @@
+"""From a study file to cells, packs, Ray Tune trials and Parquet."""

@@ -1,0 +1,142 @@
+"""A cell: one training run, and the identity by which its result is known everywhere.
+
+`Cell.cell_id` is a hash of everything that determines the result, and of nothing else: not of
+the study, the grid, the pack, the machine or the device. Studies therefore share cells.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from workloads.axis import AxisValue
+from workloads.recipe import Recipe
+
+__all__ = ["Cell", "canonical_json"]
+
+IDENTITY_DIGITS = 16
+"""Hex digits of a `cell_id`: 64 bits, so that 10⁶ cells collide with probability 3e-8."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One training run: one point of a grid with its seed."""
+
+    workload: str
+    """Name of the workload."""
+    workload_version: int
+    """Version that the workload declares."""
+    data_fingerprint: str
+    """Hash of the data that the workload trains and evaluates on."""
+    dataset_fraction: float
+    """Share of the pool, in (0, 1]."""
+    train_examples: int
+    """round(dataset_fraction × pool)."""
+    model_size: AxisValue
+    """Value of the workload's own size axis."""
+    batch_size: int
+    """Examples a step."""
+    learning_rate: float
+    """Constant learning rate."""
+    momentum: float
+    """Heavy-ball momentum, in [0, 1)."""
+    seed: int
+    """Replicate; the source of all the cell's randomness."""
+    steps: int
+    """Updates, resolved from the budget."""
+    budget: str
+    """The budget as the study worded it; no part of the identity."""
+    workload_axes: tuple[tuple[str, AxisValue], ...] = ()
+    """Value of every axis that the workload declares, by name in alphabetical order."""
+    default_axes: tuple[str, ...] = ()
+    """Names of the workload axes that stand at their defaults: omitted from the identity, so that
+    a workload may gain an axis without a new identity for old cells."""
+    optimizer: str = "sgd"
+    """Update rule."""
+    learning_rate_schedule: str = "constant"
+    """How the learning rate changes along training."""
+    evaluation_schedule: str = "geometric:12"
+    """When the validation set is looked at."""
+    precision: str = "float32"
+    """Number format of parameters and arithmetic."""
+    training_version: int = 1
+    """Version of the trainer: raised when the same cell would give another result."""
+
+    @cached_property
+    def cell_id(self) -> str:
+        """16 hex digits of SHA-256 over the canonical JSON of what determines the result."""
+        text = canonical_json(self.identity())
+        return hashlib.sha256(text.encode()).hexdigest()[:IDENTITY_DIGITS]
+
+    def identity(self) -> dict[str, Any]:
+        """Return what the result depends on, as it is hashed."""
+        identity = {
+            name: getattr(self, name)
+            for name in self.__dataclass_fields__
+            if name not in ("budget", "default_axes")
+        }
+        identity["workload_axes"] = {
+            name: value for name, value in self.workload_axes if name not in self.default_axes
+        }
+        return identity
+
+    def recipe(self) -> Recipe:
+        """Return what the trainer needs to know."""
+        return Recipe(
+            train_examples=self.train_examples,
+            model_size=self.model_size,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            momentum=self.momentum,
+            steps=self.steps,
+            seed=self.seed,
+            axes=self.workload_axes,
+            evaluation_schedule=self.evaluation_schedule,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the cell as plain values; `from_dict` inverts it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Cell":
+        """Return the cell that `to_dict` described."""
+        lists = {
+            "workload_axes": tuple((name, value) for name, value in values["workload_axes"]),
+            "default_axes": tuple(values["default_axes"]),
+        }
+        return cls(**{**values, **lists})
+
+
+def canonical_json(value: Any) -> str:
+    """Return the one JSON text of `value`: sorted keys, no spaces, floats to 12 digits.
+
+    Only dicts with text keys, lists, tuples, text, integers, booleans, None and finite floats
+    have one. Raises `TypeError` or `ValueError`, naming the place, for anything else.
+    """
+    return json.dumps(_stable(value, "value"), sort_keys=True, separators=(",", ":"))
+
+
+def _stable(value: Any, place: str) -> Any:
+    if value is None or type(value) in (bool, int, str):
+        return value
+    if type(value) is float:
+        if not math.isfinite(value):
+            raise ValueError(
+                f"{place} is {value!r}, which has no stable bytes; use a finite number."
+            )
+        return float(f"{value:.12g}") + 0.0
+    if type(value) in (list, tuple):
+        return [_stable(item, f"{place}[{i}]") for i, item in enumerate(value)]
+    if type(value) is dict:
+        for key in value:
+            if type(key) is not str:
+                raise TypeError(f"{place} has the key {key!r}; keys must be text.")
+        return {key: _stable(item, f"{place}.{key}") for key, item in value.items()}
+    raise TypeError(
+        f"{place} is a {type(value).__name__}, which has no stable bytes. "
+        "Allowed: text, integers, finite floats, booleans, None, and lists and dicts of them."
+    )

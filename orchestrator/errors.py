@@ -1,0 +1,26 @@
+"""Every error that a user of the orchestrator can meet, in one tree.
+
+Each message says what was wrong, the value, what is allowed, and the next step.
+"""
+
+__all__ = ["LaunchError", "PlanError", "StoreError", "StudyError", "StudyFileError"]
+
+
+class StudyError(Exception):
+    """Base of all errors that the orchestrator raises on purpose."""
+
+
+class StudyFileError(StudyError):
+    """The study file asks for something that cannot be run as written."""
+
+
+class PlanError(StudyError):
+    """The study is well formed, but it must not be run as asked (too large, mixed sources, …)."""
+
+
+class StoreError(StudyError):
+    """The store cannot be read, written, or is in use by another driver."""
+
+
+class LaunchError(StudyError):
+    """The cluster cannot be reached, or lacks what the study needs."""

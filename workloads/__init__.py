@@ -1,0 +1,1 @@
+"""What can be trained: models, data and the trainer. Knows nothing of Ray or of Parquet."""

@@ -1,0 +1,96 @@
+"""One quantity that a study may vary: its type, its bounds, its default and what it means."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+__all__ = ["Axis", "AxisError", "AxisKind", "AxisValue", "AxisValues"]
+
+AxisValue = bool | int | float | str
+AxisValues = Mapping[str, AxisValue]
+
+
+class AxisError(ValueError):
+    """A value that its axis does not admit; the message says what the axis allows."""
+
+
+class AxisKind(StrEnum):
+    """The declared type of an axis; every value is cast to it."""
+
+    INTEGER = "integer"
+    NUMBER = "number"
+    TEXT = "text"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """One quantity that a study may vary."""
+
+    name: str
+    """Column and study-file name."""
+    kind: AxisKind
+    """Declared type; `1` and `1.0` on a NUMBER axis are one value."""
+    meaning: str
+    """One sentence for `scaling-study workloads`."""
+    default: AxisValue | None = None
+    """Value of a study that does not name the axis; None: the study must name it."""
+    minimum: float = -math.inf
+    """Smallest value allowed, itself included unless `exclusive_minimum`."""
+    maximum: float = math.inf
+    """Largest value allowed, itself included unless `exclusive_maximum`."""
+    exclusive_minimum: bool = False
+    """Whether `minimum` itself is refused."""
+    exclusive_maximum: bool = False
+    """Whether `maximum` itself is refused."""
+    choices: tuple[AxisValue, ...] = ()
+    """The only values allowed, where given."""
+
+    def cast(self, value: object) -> AxisValue:
+        """Return `value` as this axis's declared type.
+
+        Floats are rounded to 12 significant digits and -0.0 becomes 0.0, so that 0.1 * 3 and 0.3
+        are one value. Raises `AxisError` on a wrong type, a value that is not finite, or one that
+        is out of bounds; nothing is coerced that would change it (2.5 is no integer, and a bool
+        is no number).
+        """
+        cast = self._typed(value)
+        if self.choices and cast not in self.choices:
+            raise AxisError(f"{self.name} is {value!r}; allowed: {self.allowed()}.")
+        if isinstance(cast, int | float) and not self._within(cast):
+            raise AxisError(f"{self.name} is {value!r}; allowed: {self.allowed()}.")
+        return cast
+
+    def allowed(self) -> str:
+        """Return what the axis allows in words, as in 'a number in (0, 1]'."""
+        if self.choices:
+            return "one of " + ", ".join(map(str, self.choices))
+        if self.kind is AxisKind.TEXT:
+            return "text"
+        noun = "an integer" if self.kind is AxisKind.INTEGER else "a number"
+        low_open = self.exclusive_minimum or math.isinf(self.minimum)
+        high_open = self.exclusive_maximum or math.isinf(self.maximum)
+        low, high = "(["[not low_open], ")]"[not high_open]
+        if math.isinf(self.minimum) and math.isinf(self.maximum):
+            return noun
+        return f"{noun} in {low}{self.minimum:g}, {self.maximum:g}{high}"
+
+    def _typed(self, value: object) -> AxisValue:
+        if self.kind is AxisKind.TEXT:
+            if isinstance(value, str):
+                return value
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            if not math.isfinite(value):
+                raise AxisError(f"{self.name} is {value!r}; allowed: {self.allowed()}.")
+            if self.kind is AxisKind.NUMBER:
+                return float(f"{value:.12g}") + 0.0
+            if value == int(value):
+                return int(value)
+        raise AxisError(
+            f"{self.name} is {value!r} ({type(value).__name__}); allowed: {self.allowed()}."
+        )
+
+    def _within(self, value: float) -> bool:
+        above = value > self.minimum if self.exclusive_minimum else value >= self.minimum
+        below = value < self.maximum if self.exclusive_maximum else value <= self.maximum
+        return above and below

@@ -1,0 +1,149 @@
+"""What a workload is: the contract that a user's own class fulfils.
+
+A workload says *what* to train, never how: the data, the model at each size, the loss and the
+error of one example. How (optimizer, batch order, evaluation, divergence) is the trainer's.
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from workloads.axis import Axis, AxisValues
+
+__all__ = ["Data", "MapStyleDataset", "Split", "Workload"]
+
+
+class MapStyleDataset(Protocol):
+    """A `torch.utils.data.Dataset` with a length, whose items are (input, target)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> tuple[Any, Any]: ...
+
+
+@dataclass(frozen=True)
+class Split:
+    """Examples as two tensors that agree in their first dimension."""
+
+    inputs: Tensor
+    """(n, …) inputs of n examples."""
+    targets: Tensor
+    """(n, …) targets of the same examples."""
+
+    def __post_init__(self) -> None:
+        if len(self.inputs) != len(self.targets):
+            raise ValueError(
+                f"A split has {len(self.inputs)} inputs and {len(self.targets)} targets; "
+                "they must agree in their first dimension."
+            )
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def to(self, device: torch.device) -> "Split":
+        """Return the same examples on `device`."""
+        return Split(self.inputs.to(device), self.targets.to(device))
+
+    @classmethod
+    def from_dataset(cls, dataset: MapStyleDataset) -> "Split":
+        """Return the examples of a map-style dataset, read once and stacked."""
+        examples: Sequence[tuple[Any, Any]] = [dataset[i] for i in range(len(dataset))]
+        inputs, targets = zip(*examples, strict=True)
+        return cls(
+            torch.stack([torch.as_tensor(x) for x in inputs]),
+            torch.stack([torch.as_tensor(y) for y in targets]),
+        )
+
+
+@dataclass(frozen=True)
+class Data:
+    """The three sets of a workload. Shards are cut from `train`; the other two never change."""
+
+    train: Split
+    """The pool that `dataset_fraction` refers to."""
+    validation: Split
+    """Fixed; disjoint from the pool. Choices are made on it."""
+    test: Split
+    """Fixed; disjoint from both. Only reported."""
+
+    def to(self, device: torch.device) -> "Data":
+        """Return the same data on `device`."""
+        return Data(self.train.to(device), self.validation.to(device), self.test.to(device))
+
+    def fingerprint(self) -> str:
+        """Return 16 hex digits of SHA-256 over the bytes, shapes and types of all tensors."""
+        digest = hashlib.sha256()
+        for split in (self.train, self.validation, self.test):
+            for tensor in (split.inputs, split.targets):
+                array = np.ascontiguousarray(tensor.cpu().numpy())
+                digest.update(f"{array.dtype.str}{array.shape}".encode())
+                digest.update(array.tobytes())
+        return digest.hexdigest()[:16]
+
+
+class Workload(ABC):
+    """What to train.
+
+    A subclass sets the class variables and defines the abstract methods; registered by
+    `workloads.register` or by an entry point of the group `scaling_study.workloads`, it can be
+    named in a study file. It is made without arguments, once per process. Methods must not use
+    or change global state, and must return the same thing for the same arguments in every
+    process: `workloads.testing.WorkloadConformance` checks that.
+    """
+
+    name: ClassVar[str]
+    """The name in study files."""
+    version: ClassVar[int]
+    """Raise it whenever the same cell would give another result; it is part of a cell's identity."""
+    model_size: ClassVar[Axis]
+    """Type, bounds and meaning of `model_size` (a width, a depth, …)."""
+    axes: ClassVar[tuple[Axis, ...]] = ()
+    """Axes beyond the common ones; each has a default."""
+    chance_error: ClassVar[float]
+    """Error of the best guess that ignores the input; the error of a diverged run."""
+    stackable: ClassVar[bool] = True
+    """Whether cells may share one process and one share of a device as a pack."""
+
+    @abstractmethod
+    def data(self, axes: AxisValues) -> Data:
+        """Return the pool, the validation set and the test set, on the CPU.
+
+        `axes`: a value for every axis in `self.axes`. Called once per process and axes.
+        """
+
+    @abstractmethod
+    def model(self, size: Any) -> nn.Module:
+        """Return a freshly initialized model of `size` (a value of `model_size`), on the CPU.
+
+        Its parameters are drawn from torch's global CPU generator, which the trainer has forked
+        and seeded for this cell.
+        """
+
+    @abstractmethod
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return (n,) losses of n examples, given the model's outputs."""
+
+    @abstractmethod
+    def error(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return (n,) errors in [0, 1] of n examples, given the model's outputs."""
+
+    def training_targets(
+        self, targets: Tensor, axes: AxisValues, stream: np.random.Generator
+    ) -> Tensor:
+        """Return the pool's targets as training sees them; `targets` themselves by default.
+
+        Label noise goes here: all its randomness comes from `stream`, the cell's own. Called for
+        the whole pool, so that an example's noise does not depend on the shard. Must not change
+        `targets` in place.
+        """
+        return targets
+
+    def data_fingerprint(self, axes: AxisValues) -> str:
+        """Return 16 hex digits that change whenever the data do; by default, of their bytes."""
+        return self.data(axes).fingerprint()

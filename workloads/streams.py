@@ -1,0 +1,46 @@
+"""Counter-based random streams: all randomness of a cell, from its seed and a purpose.
+
+A stream is Philox keyed by SHA-256 of (workload, seed, purpose, …), so that any draw can be made
+in any process, in any order, without state. Permutations are argsorts of raw 64-bit draws: Philox's
+raw output is fixed by its definition, while NumPy may change the methods of `Generator`.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+__all__ = ["forked_torch_generator", "permutation", "stream"]
+
+
+def _key(parts: tuple[str | int, ...]) -> bytes:
+    return hashlib.sha256(json.dumps(list(parts), separators=(",", ":")).encode()).digest()
+
+
+def stream(*parts: str | int) -> np.random.Generator:
+    """Return the random generator that belongs to `parts`, at its beginning.
+
+    Equal parts give equal streams in every process; different parts independent ones.
+    """
+    return np.random.Generator(_philox(parts))
+
+
+def permutation(n: int, *parts: str | int) -> NDArray[np.int64]:
+    """Return the (n,) permutation of 0 … n-1 that belongs to `parts`."""
+    return np.argsort(_philox(parts).random_raw(n), kind="stable").astype(np.int64)
+
+
+@contextmanager
+def forked_torch_generator(*parts: str | int) -> Iterator[None]:
+    """Run the block with torch's global CPU generator seeded from `parts`, then restore it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int.from_bytes(_key(parts)[:8], "big") >> 1)
+        yield
+
+
+def _philox(parts: tuple[str | int, ...]) -> np.random.Philox:
+    return np.random.Philox(key=int.from_bytes(_key(parts)[:16], "big"))
