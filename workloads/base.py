@@ -100,7 +100,7 @@ class Workload(ABC):
     name: ClassVar[str]
     """The name in study files."""
     version: ClassVar[int]
-    """Raise it whenever the same cell would give another result; it is part of a cell's identity."""
+    """Part of a cell's identity: raise it whenever the same cell would give another result."""
     model_size: ClassVar[Axis]
     """Type, bounds and meaning of `model_size` (a width, a depth, …)."""
     axes: ClassVar[tuple[Axis, ...]] = ()

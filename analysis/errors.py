@@ -1,0 +1,7 @@
+"""The error of an analysis that cannot be made; a doubtful answer is a status, not an error."""
+
+__all__ = ["FitError"]
+
+
+class FitError(ValueError):
+    """The table cannot be analyzed as asked; the message says what it lacks and what to do."""
