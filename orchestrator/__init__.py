@@ -1,1 +1,31 @@
-"""From a study file to cells, packs, Ray Tune trials and Parquet."""
+"""From a study file to cells, packs, Ray Tune trials and Parquet.
+
+The names below are loaded when they are first used: torch and pandas take seconds to import, and
+`scaling-study --help` needs neither.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from orchestrator.planning import Plan, plan_study
+    from orchestrator.run import RunReport, run_study
+    from orchestrator.store import Store
+    from orchestrator.study import Study
+
+__all__ = ["Plan", "RunReport", "Store", "Study", "plan_study", "run_study"]
+
+_HOMES = {
+    "Plan": "orchestrator.planning",
+    "RunReport": "orchestrator.run",
+    "Store": "orchestrator.store",
+    "Study": "orchestrator.study",
+    "plan_study": "orchestrator.planning",
+    "run_study": "orchestrator.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'orchestrator' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,264 @@
+"""The command line. The only module that prints, and the only one that reads the environment.
+
+Heavy imports stand inside the commands: `scaling-study --help` answers without ray, torch or
+pandas. Results go to standard output; progress and logs to standard error.
+"""
+
+import json
+import logging
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+
+from orchestrator.errors import LaunchError, StoreError, StudyError
+from orchestrator.shadowing import refuse_shadowed_packages
+
+if TYPE_CHECKING:
+    from orchestrator.study import Study
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="scaling-study",
+    help="Run scaling studies on Ray, keep every result in Parquet, and test scaling laws.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+out = Console(soft_wrap=True)
+err = Console(stderr=True)
+
+
+class ExitCode(IntEnum):
+    """What the process says at its end."""
+
+    DONE = 0
+    CELLS_FAILED = 1
+    WRONG_REQUEST = 2
+    STORE_OR_CLUSTER_FAILED = 3
+    INTERRUPTED = 130
+
+
+StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY", help="The study file (YAML).")]
+StoreArgument = Annotated[str, typer.Argument(metavar="STORE", help="Folder or URI of the store.")]
+StoreOption = Annotated[
+    str | None,
+    typer.Option("--store", help="Folder or URI (s3://…, gs://…); by default results/NAME."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+RetryOption = Annotated[bool, typer.Option("--retry-failed", help="Try failed cells again.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Allow more than 100,000 grid points.")]
+MixOption = Annotated[
+    bool,
+    typer.Option("--mix-sources", help="Accept rows of another source of the same version."),
+]
+
+
+@app.command()
+def plan(
+    study: StudyArgument,
+    store: StoreOption = None,
+    retry_failed: RetryOption = False,
+    yes: YesOption = False,
+    mix_sources: MixOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a run would train: cells, packs, steps, FLOPs, time. Touches nothing."""
+    with _reporting():
+        from orchestrator.planning import plan_study
+        from orchestrator.rendering import plan_document, plan_tables
+        from orchestrator.store import Store
+
+        loaded = _load(study)
+        opened = Store(store or _default_store(loaded))
+        planned = plan_study(
+            loaded, opened, retry_failed=retry_failed, confirmed=yes, mix_sources=mix_sources
+        )
+        unreadable = opened.unreadable_parts() if opened.exists() else []
+        for part in unreadable:
+            err.print(
+                f"[yellow]Cannot be read, a run would set it aside:[/] {part.path}: {part.reason}"
+            )
+        _show(as_json, plan_document(planned), lambda: plan_tables(planned))
+
+
+@app.command()
+def run(
+    study: StudyArgument,
+    store: StoreOption = None,
+    address: Annotated[
+        str | None,
+        typer.Option("--address", help="A running Ray cluster: 'auto' or HOST:PORT."),
+    ] = None,
+    inline: Annotated[
+        bool, typer.Option("--inline", help="Train in this process, without Ray; for debugging.")
+    ] = False,
+    retry_failed: RetryOption = False,
+    yes: YesOption = False,
+    mix_sources: MixOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the cells that the store lacks."""
+    if inline and address:
+        _refuse("--inline trains in this process and --address on a cluster; pass one of them.")
+    failed = False
+    with _reporting():
+        from orchestrator.progress import ProgressDisplay
+        from orchestrator.rendering import run_document, run_lines
+        from orchestrator.run import run_study
+
+        loaded = _load(study)
+        location = store or _default_store(loaded)
+        with ProgressDisplay(err) as display:
+            report = run_study(
+                loaded,
+                location,
+                address=address,
+                inline=inline,
+                retry_failed=retry_failed,
+                confirmed=yes,
+                mix_sources=mix_sources,
+                progress=display.update,
+            )
+        _show(as_json, run_document(report), lambda: run_lines(report, location))
+        failed = not report.all_done
+    if failed:
+        raise typer.Exit(ExitCode.CELLS_FAILED)
+
+
+@app.command()
+def status(store: StoreArgument, as_json: JsonOption = False) -> None:
+    """Show what is done, failed, diverged and running."""
+    with _reporting():
+        from orchestrator.rendering import status_document, status_tables
+        from orchestrator.store import Store
+
+        document = status_document(Store(store))
+        _show(as_json, document, lambda: status_tables(document))
+
+
+@app.command()
+def analyze(
+    store: StoreArgument,
+    grid: Annotated[
+        list[str] | None, typer.Option("--grid", help="Analyze this grid only; may be repeated.")
+    ] = None,
+    study: Annotated[
+        str | None, typer.Option("--study", help="The study, where the store holds several.")
+    ] = None,
+    out_dir: Annotated[
+        Path | None,
+        typer.Option("--out", help="Where report.html and fits.json go; by default the store."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit the laws to the results, print them, and write report.html and fits.json."""
+    with _reporting():
+        from analysis.report import analyze_store, write_report
+
+        analyzed = analyze_store(store, study=study, grids=grid)
+        if out_dir is None and "://" in store:
+            _refuse(
+                f"The store {store} is no local folder; name one for the report with --out DIR."
+            )
+        written = write_report(analyzed, out_dir or Path(store))
+        _show(as_json, analyzed.to_dict(), lambda: [analyzed.summary()])
+        if not as_json:
+            out.print("\n".join(f"Wrote {path}" for path in written))
+
+
+@app.command()
+def workloads(as_json: JsonOption = False) -> None:
+    """List what can be trained, with its axes and sizes."""
+    with _reporting():
+        from orchestrator.rendering import workload_document, workload_tables
+
+        document = workload_document()
+        _show(as_json, document, lambda: workload_tables(document))
+
+
+@app.command()
+def compact(store: StoreArgument, as_json: JsonOption = False) -> None:
+    """Merge small Parquet parts; loses nothing."""
+    with _reporting():
+        from dataclasses import asdict
+
+        from orchestrator.store import Store
+
+        report = asdict(Store(store).compact())
+        _show(as_json, report, lambda: [f"{name}: {value}" for name, value in report.items()])
+
+
+def main() -> None:
+    """Run the command line; the process ends with an exit code of the table above."""
+    logging.basicConfig(
+        level=logging.WARNING,
+        format="%(message)s",
+        handlers=[RichHandler(console=err, show_path=False, show_time=False, markup=False)],
+    )
+    signal.signal(signal.SIGTERM, _interrupt)
+    app()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _load(path: Path) -> "Study":
+    from orchestrator.study import Study
+
+    return Study.from_file(path)
+
+
+def _default_store(study: "Study") -> str:
+    return str(Path("results") / study.name)
+
+
+def _show(as_json: bool, document: Any, lines: Callable[[], Any]) -> None:
+    if as_json:
+        print(json.dumps(document, indent=2, allow_nan=False))
+    else:
+        for line in lines():
+            out.print(line, markup=False) if isinstance(line, str) else out.print(line)
+
+
+def _refuse(message: str) -> None:
+    err.print(message, style="red", markup=False, soft_wrap=True)
+    raise typer.Exit(ExitCode.WRONG_REQUEST)
+
+
+@contextmanager
+def _reporting() -> Iterator[None]:
+    """Turn the errors that we raise on purpose into one message and an exit code."""
+    try:
+        refuse_shadowed_packages()
+        yield
+    except KeyboardInterrupt:
+        err.print("Interrupted. What was durable is kept; the same command goes on from there.")
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+    except Exception as error:
+        code = _exit_code(error)
+        if code is None:
+            raise
+        err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(code) from None
+
+
+def _exit_code(error: Exception) -> ExitCode | None:
+    """Return the exit code of an error that was raised on purpose; None for any other."""
+    if isinstance(error, StoreError | LaunchError):
+        return ExitCode.STORE_OR_CLUSTER_FAILED
+    if isinstance(error, StudyError):
+        return ExitCode.WRONG_REQUEST
+    from analysis.errors import FitError
+    from workloads.errors import WorkloadError
+
+    return ExitCode.WRONG_REQUEST if isinstance(error, FitError | WorkloadError) else None

@@ -1,0 +1,220 @@
+"""Training one pack and making its results durable, wherever it runs.
+
+Both executors use this: a Ray Tune trial on a worker, and `--inline` in the driver's own process.
+"""
+
+import logging
+import socket
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from workloads.source import source_hash
+
+from analysis import columns
+from orchestrator.cell import Cell, canonical_json
+from orchestrator.planning import Pack
+from orchestrator.store import Store
+from workloads.base import Workload
+from workloads.training import ARITHMETIC, TrainingResult, train
+
+__all__ = ["Failure", "PackProgress", "train_pack"]
+
+logger = logging.getLogger(__name__)
+
+FLUSH_SECONDS = 30.0
+"""Rows wait at most this long for their part: what a killed worker can lose, besides the cell
+under way."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """One attempt at a cell that ended in an exception or in the worker's death."""
+
+    cell_id: str
+    pack_id: str
+    error_type: str
+    error_message: str
+    error_traceback: str
+    host: str
+    failed_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackProgress:
+    """What became of a pack's cells since the last report."""
+
+    completed: int = 0
+    diverged: int = 0
+    failures: tuple[Failure, ...] = ()
+    best_validation_error: float | None = None
+    """Lowest validation error among the cells reported here."""
+
+
+def train_pack(
+    pack: Pack,
+    workload: Workload,
+    store: Store,
+    *,
+    device: torch.device,
+    report: Callable[[PackProgress], None],
+) -> None:
+    """Train the members of `pack` that the store does not have, and write their rows.
+
+    Rows are flushed at the end and at most every 30 s; `report` is called after each flush, so
+    that what it says is durable. An exception in one cell becomes a `Failure` and the others go
+    on; an error of the store travels.
+    """
+    context = _Context.of(pack, workload, device)
+    durable = store.pack_cell_ids(pack.pack_id)
+    writer = _PackWriter(context, store, report)
+    for cell in pack.cells:
+        if cell.cell_id in durable:
+            continue
+        started_at = datetime.now(UTC)
+        try:
+            with _one_torch_thread():
+                result = train(workload, cell.recipe(), device=device)
+        except Exception as error:  # the cell's boundary: it becomes a row in failures
+            logger.warning("Cell %s failed: %s: %s", cell.cell_id, type(error).__name__, error)
+            writer.add_failure(cell, error)
+        else:
+            writer.add_result(cell, result, started_at)
+        writer.flush_if_due()
+    writer.flush()
+
+
+class _one_torch_thread:
+    """Run the block with one torch thread, as every worker does; then restore the number."""
+
+    def __enter__(self) -> None:
+        self.threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+
+    def __exit__(self, *_: object) -> None:
+        torch.set_num_threads(self.threads)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Context:
+    """What all rows of a pack have in common."""
+
+    pack: Pack
+    workload: Workload
+    row: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, pack: Pack, workload: Workload, device: torch.device) -> "_Context":
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+        row = {
+            columns.CHANCE_ERROR: workload.chance_error,
+            columns.PACK_ID: pack.pack_id,
+            columns.PACKED_CELLS: len(pack.cells),
+            columns.ARITHMETIC: ARITHMETIC,
+            columns.DEVICE_NAME: name,
+            columns.HOST: socket.gethostname(),
+            columns.CODE_VERSION: version("scaling-study"),
+            columns.WORKLOAD_SOURCE: source_hash(workload),
+            columns.TORCH_VERSION: torch.__version__,
+            columns.RAY_VERSION: version("ray"),
+        }
+        return cls(pack=pack, workload=workload, row=row)
+
+
+class _PackWriter:
+    """Collects rows, writes them as parts, and reports what became durable."""
+
+    def __init__(
+        self, context: _Context, store: Store, report: Callable[[PackProgress], None]
+    ) -> None:
+        self._context = context
+        self._store = store
+        self._report = report
+        self._began = self._flushed = time.monotonic()
+        self._rows: list[dict[str, Any]] = []
+        self._curves: list[dict[str, Any]] = []
+        self._failures: list[Failure] = []
+
+    def add_result(self, cell: Cell, result: TrainingResult, started_at: datetime) -> None:
+        self._rows.append(
+            {
+                **_cell_columns(cell),
+                **_result_columns(result),
+                **self._context.row,
+                columns.STARTED_AT: started_at,
+            }
+        )
+        keys = {columns.CELL_ID: cell.cell_id, columns.PACK_ID: self._context.pack.pack_id}
+        self._curves.extend({**keys, **asdict(evaluation)} for evaluation in result.curve)
+
+    def add_failure(self, cell: Cell, error: Exception) -> None:
+        self._failures.append(
+            Failure(
+                cell_id=cell.cell_id,
+                pack_id=self._context.pack.pack_id,
+                error_type=type(error).__name__,
+                error_message=str(error),
+                error_traceback="".join(traceback.format_exception(error)),
+                host=socket.gethostname(),
+                failed_at=datetime.now(UTC),
+            )
+        )
+
+    def flush_if_due(self) -> None:
+        if time.monotonic() - self._flushed >= FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is waiting, then report it."""
+        self._flushed = time.monotonic()
+        if self._rows:
+            seconds = self._flushed - self._began
+            rows = [{**row, columns.PACK_WALL_SECONDS: seconds} for row in self._rows]
+            self._store.write_part(self._context.pack.pack_id, rows, self._curves)
+        if self._rows or self._failures:
+            statuses = [row[columns.STATUS] for row in self._rows]
+            self._report(
+                PackProgress(
+                    completed=statuses.count("completed"),
+                    diverged=statuses.count("diverged"),
+                    failures=tuple(self._failures),
+                    best_validation_error=min(
+                        (row[columns.BEST_VALIDATION_ERROR] for row in self._rows), default=None
+                    ),
+                )
+            )
+        self._rows, self._curves, self._failures = [], [], []
+
+
+def _cell_columns(cell: Cell) -> dict[str, Any]:
+    shared = (
+        columns.WORKLOAD,
+        columns.WORKLOAD_VERSION,
+        columns.DATASET_FRACTION,
+        columns.TRAIN_EXAMPLES,
+        columns.MODEL_SIZE,
+        columns.BATCH_SIZE,
+        columns.LEARNING_RATE,
+        columns.MOMENTUM,
+        columns.SEED,
+        columns.BUDGET,
+        columns.OPTIMIZER,
+        columns.LEARNING_RATE_SCHEDULE,
+        columns.EVALUATION_SCHEDULE,
+    )
+    return {
+        columns.CELL_ID: cell.cell_id,
+        **{name: getattr(cell, name) for name in shared},
+        columns.WORKLOAD_AXES: canonical_json(dict(cell.workload_axes)),
+    }
+
+
+def _result_columns(result: TrainingResult) -> dict[str, Any]:
+    return {
+        field.name: getattr(result, field.name) for field in fields(result) if field.name != "curve"
+    }

@@ -1,0 +1,85 @@
+"""What an executor promises: to train packs somewhere and say what became of them.
+
+`InlineExecutor` trains in this process, for debugging; `RayExecutor` (in `tune`) on a cluster.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from types import TracebackType
+
+import torch
+from typing_extensions import override
+
+from cluster.capacity import NodeResources
+from orchestrator.execution import PackProgress, train_pack
+from orchestrator.planning import Pack
+from orchestrator.store import Store
+from workloads.base import Workload
+
+__all__ = ["Executor", "InlineExecutor", "PackFate"]
+
+
+@dataclass(frozen=True)
+class PackFate:
+    """How a pack's trial ended where it did not end well."""
+
+    died: bool
+    """Whether the worker process died under it, twice; else an exception ended it, twice."""
+    reason: str
+    """What is known of the cause."""
+
+
+class Executor(AbstractContextManager["Executor"]):
+    """A place where packs are trained; a context manager that holds its resources."""
+
+    @abstractmethod
+    def nodes(self) -> Sequence[NodeResources]:
+        """Return what each node of the cluster has."""
+
+    @abstractmethod
+    def train(
+        self,
+        packs: Sequence[Pack],
+        workload: Workload,
+        store: Store,
+        report: Callable[[PackProgress], None],
+    ) -> Mapping[str, PackFate]:
+        """Train `packs`, calling `report` for what became durable or failed.
+
+        Returns the fate, by pack_id, of the packs that did not end well.
+        """
+
+
+class InlineExecutor(Executor):
+    """Trains one pack after another in this process: slow, but a debugger can step through it."""
+
+    @override
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # Nothing is held.
+        return None
+
+    @override
+    def nodes(self) -> Sequence[NodeResources]:
+        # This machine holds whatever is asked of it: nothing is scheduled.
+        return [NodeResources(name="inline", cpus=float("inf"), gpus=torch.cuda.device_count())]
+
+    @override
+    def train(
+        self,
+        packs: Sequence[Pack],
+        workload: Workload,
+        store: Store,
+        report: Callable[[PackProgress], None],
+    ) -> Mapping[str, PackFate]:
+        for pack in packs:
+            device = torch.device("cuda" if pack.gpus > 0 else "cpu")
+            with store.work(f"inline {pack.pack_id}"):
+                train_pack(pack, workload, store, device=device, report=report)
+        return {}

@@ -1,0 +1,219 @@
+"""What the command line shows: documents for `--json`, and tables and lines for people."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.table import Table
+
+from orchestrator.planning import Plan
+from orchestrator.run import RunReport
+from orchestrator.store import Store
+from workloads.axis import Axis
+from workloads.registry import find_workload, workload_names
+
+__all__ = [
+    "plan_document",
+    "plan_tables",
+    "run_document",
+    "run_lines",
+    "status_document",
+    "status_tables",
+    "workload_document",
+    "workload_tables",
+]
+
+STATUSES = ("new", "completed", "diverged", "failed")
+MOST_FAILURES_SHOWN = 10
+
+
+def plan_document(plan: Plan) -> dict[str, Any]:
+    """Return the plan as plain values."""
+    return {
+        "study": plan.study.name,
+        "workload": plan.study.workload.name,
+        "cells": len(plan.cells),
+        **{status: plan.count(status) for status in STATUSES},
+        "grids": {
+            grid.name: {
+                "cells": len(grid.cell_ids),
+                **{status: grid.statuses[status] for status in STATUSES},
+            }
+            for grid in plan.grids
+        },
+        "cells_to_run": plan.cells_to_run,
+        "packs": len(plan.packs),
+        "steps": plan.steps,
+        "training_flops": plan.training_flops,
+        "predicted_worker_seconds": plan.predicted_seconds,
+        "unmeasured_cells": plan.unmeasured_cells,
+    }
+
+
+def plan_tables(plan: Plan) -> Iterator[str | Table]:
+    """Yield the plan as a person reads it."""
+    study = plan.study
+    yield f"Study {study.name}: {len(plan.cells):,} cells of workload {study.workload.name}"
+    table = Table("grid", "cells", *STATUSES)
+    for grid in plan.grids:
+        counts = (f"{grid.statuses[status]:,}" for status in STATUSES)
+        table.add_row(grid.name, f"{len(grid.cell_ids):,}", *counts)
+    yield table
+    yield (
+        f"To train: {_count(plan.cells_to_run, 'cell')} in {_count(len(plan.packs), 'pack')}, "
+        f"{plan.steps:,} steps, {plan.training_flops:.3g} training FLOPs"
+    )
+    if plan.cells_to_run:
+        yield f"Predicted time: {_predicted_time(plan)}"
+    if failed := plan.count("failed"):
+        yield f"{_count(failed, 'cell')} failed before; --retry-failed trains them again."
+
+
+def _predicted_time(plan: Plan) -> str:
+    if plan.predicted_seconds is None:
+        return "not measured (no earlier run in this store has cells of these shapes)"
+    text = f"{_duration(plan.predicted_seconds)} of one worker"
+    if plan.unmeasured_cells:
+        measured = plan.cells_to_run - plan.unmeasured_cells
+        text += f" for {measured:,} cells; {plan.unmeasured_cells:,} are of shapes not measured yet"
+    return text
+
+
+def run_document(report: RunReport) -> dict[str, Any]:
+    """Return what a run did as plain values."""
+    return {
+        "study": report.plan.study.name,
+        "cells": len(report.plan.cells),
+        "trained": report.tally.completed + report.tally.diverged,
+        "completed": report.tally.completed,
+        "diverged": report.tally.diverged,
+        "failed": dict(report.failures),
+        "set_aside": list(report.set_aside),
+        "seconds": report.seconds,
+    }
+
+
+def run_lines(report: RunReport, location: str) -> Iterator[str]:
+    """Yield what a run did, one line each."""
+    tally, plan = report.tally, report.plan
+    trained = tally.completed + tally.diverged
+    before = plan.count("completed") + plan.count("diverged")
+    yield (
+        f"Trained {_count(trained, 'cell')} in {_duration(report.seconds)} "
+        f"({tally.diverged:,} diverged); {before:,} of {len(plan.cells):,} were done before."
+    )
+    for path in report.set_aside:
+        yield f"Set aside, because it could not be read: {path}"
+    if report.failures:
+        yield f"{_count(len(report.failures), 'cell')} failed:"
+        shown = list(report.failures.items())[:MOST_FAILURES_SHOWN]
+        for cell_id, message in shown:
+            yield f"  {cell_id}  {message.splitlines()[0] if message else '(no message)'}"
+        if len(report.failures) > len(shown):
+            yield f"  … and {len(report.failures) - len(shown):,} more, in {location}/failures"
+        yield "Run again with --retry-failed to train them again."
+    yield f"Results: {location}   Next: scaling-study analyze {location}"
+
+
+def status_document(store: Store) -> dict[str, Any]:
+    """Return the state of a store as plain values; touches nothing."""
+    statuses = store.cell_statuses()
+    failed = store.failed_cell_ids()
+    beat = store.heartbeat()
+    return {
+        "store": store.location,
+        "cells": len(statuses),
+        "completed": sum(status == "completed" for status in statuses.values()),
+        "diverged": sum(status == "diverged" for status in statuses.values()),
+        "failed": len(failed),
+        "grids": [
+            {"study": study, "grid": grid, "cells": len(ids), **_grid_counts(ids, statuses, failed)}
+            for (study, grid), ids in store.read_grids().items()
+        ],
+        "unreadable": [f"{part.path}: {part.reason}" for part in store.unreadable_parts()],
+        "driver": None if beat is None else beat.to_dict(),
+    }
+
+
+def _grid_counts(
+    cell_ids: list[str], statuses: Mapping[str, str], failed: set[str]
+) -> dict[str, int]:
+    counts = Counter(
+        statuses.get(cell_id, "failed" if cell_id in failed else "new") for cell_id in cell_ids
+    )
+    return {status: counts[status] for status in STATUSES}
+
+
+def status_tables(document: Mapping[str, Any]) -> Iterator[str | Table]:
+    """Yield the state of a store as a person reads it."""
+    yield (
+        f"{document['store']}: {document['cells']:,} cells done, {document['diverged']:,} of them "
+        f"diverged; {document['failed']:,} failed"
+    )
+    if document["grids"]:
+        table = Table("study", "grid", "cells", *STATUSES)
+        for grid in document["grids"]:
+            counts = (f"{grid[status]:,}" for status in STATUSES)
+            table.add_row(grid["study"], grid["grid"], f"{grid['cells']:,}", *counts)
+        yield table
+    for sentence in document["unreadable"]:
+        yield f"Cannot be read, the next run sets it aside: {sentence}"
+    yield _driver_line(document["driver"])
+
+
+def _driver_line(driver: Mapping[str, Any] | None) -> str:
+    if driver is None or not driver["alive"]:
+        return "No driver is running."
+    progress = driver["progress"]
+    line = f"Running: {driver['driver']} (host {driver['host']}, pid {driver['pid']})"
+    if progress:
+        finished = progress["completed"] + progress["diverged"] + progress["failed"]
+        line += f", {finished:,} of {progress['total']:,} cells of this run"
+    return line
+
+
+def workload_document() -> list[dict[str, Any]]:
+    """Return every known workload with its axes as plain values."""
+    found = [find_workload(name) for name in workload_names()]
+    return [
+        {
+            "name": workload.name,
+            "version": workload.version,
+            "summary": (type(workload).__doc__ or "").strip().split("\n")[0],
+            "chance_error": workload.chance_error,
+            "axes": [_axis(workload.model_size), *map(_axis, workload.axes)],
+        }
+        for workload in found
+    ]
+
+
+def _axis(axis: Axis) -> dict[str, Any]:
+    return {
+        "name": axis.name,
+        "allowed": axis.allowed(),
+        "default": axis.default,
+        "meaning": axis.meaning,
+    }
+
+
+def workload_tables(document: list[dict[str, Any]]) -> Iterator[str | Table]:
+    """Yield every known workload as a person reads it."""
+    for workload in document:
+        yield f"{workload['name']} (version {workload['version']}): {workload['summary']}"
+        table = Table("axis", "allowed", "default", "meaning")
+        for axis in workload["axes"]:
+            default = "-" if axis["default"] is None else str(axis["default"])
+            table.add_row(axis["name"], axis["allowed"], default, axis["meaning"])
+        yield table
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

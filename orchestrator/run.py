@@ -1,0 +1,253 @@
+"""Running a study: plan it, train what the store lacks, and say what became of every cell."""
+
+import logging
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+
+from cluster.capacity import Requirement, shortfalls
+from orchestrator.errors import PlanError, StoreError
+from orchestrator.execution import Failure, PackProgress
+from orchestrator.executor import Executor, InlineExecutor, PackFate
+from orchestrator.planning import Pack, Plan, plan_study
+from orchestrator.store import Store
+from orchestrator.study import Study
+
+__all__ = ["RunReport", "Tally", "run_study"]
+
+logger = logging.getLogger(__name__)
+
+WORKER_DIED = "WorkerDied"
+"""`error_type` of a cell that took its process down."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tally:
+    """Where a run stands."""
+
+    total: int
+    """Cells that this run set out to train."""
+    completed: int = 0
+    diverged: int = 0
+    failed: int = 0
+    best_validation_error: float | None = None
+    """Lowest validation error among the cells of this run."""
+
+    @property
+    def finished(self) -> int:
+        """Cells that need no more work in this run."""
+        return self.completed + self.diverged + self.failed
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunReport:
+    """What a run did."""
+
+    plan: Plan
+    """What it set out to do."""
+    tally: Tally
+    """How the cells that it trained ended."""
+    failures: Mapping[str, str]
+    """Error by cell_id, for the cells of the study that have failed, now or before."""
+    set_aside: tuple[str, ...]
+    """Files of the store that could not be read and were moved out of the way."""
+    seconds: float
+    """Wall-clock seconds of the whole run."""
+
+    @property
+    def all_done(self) -> bool:
+        """Whether every cell of the study has its row."""
+        return not self.failures
+
+
+def run_study(
+    study: Study,
+    store: Store | str | os.PathLike[str],
+    *,
+    address: str | None = None,
+    inline: bool = False,
+    retry_failed: bool = False,
+    confirmed: bool = False,
+    mix_sources: bool = False,
+    progress: Callable[[Tally], None] = lambda tally: None,
+) -> RunReport:
+    """Train the cells of `study` that `store` lacks, and return what became of them.
+
+    `address`: a running Ray cluster ('auto' or HOST:PORT); None starts Ray on this machine.
+    `inline`: train in this process without Ray, for debugging. `retry_failed`, `confirmed` and
+    `mix_sources`: see `plan_study`. `progress` is called whenever cells became durable.
+
+    A cell that fails does not end the run; look at `RunReport.failures`. Raises `StudyFileError`
+    or `PlanError` before anything starts, `StoreError` where the store cannot be written or
+    belongs to another driver, `LaunchError` where Ray cannot be reached.
+    """
+    began = time.monotonic()
+    opened = store if isinstance(store, Store) else Store(store)
+    plan_options = {
+        "retry_failed": retry_failed,
+        "confirmed": confirmed,
+        "mix_sources": mix_sources,
+    }
+    plan = plan_study(study, opened, **plan_options)
+    executor: Executor
+    if inline:
+        executor = InlineExecutor()
+    else:
+        from orchestrator.tune import RayExecutor  # ray takes seconds to import
+
+        executor = RayExecutor(address)
+    opened.create()
+    with opened.drive(f"scaling-study run {study.name}") as driving:
+        plan = plan_study(study, opened, **plan_options)  # now that nobody else writes
+        opened.record_study(study.name, study.text)
+        opened.record_grids(study.name, {grid.name: grid.cell_ids for grid in plan.grids})
+        ledger = _Ledger(plan, opened, lambda tally: _tell(tally, driving.beat, progress))
+        if plan.packs:
+            with executor:
+                _refuse_shortfalls(plan, executor)
+                _train(plan.packs, study, opened, executor, ledger)
+        ledger.settle(opened.cell_statuses())
+    return RunReport(
+        plan=plan,
+        tally=ledger.tally,
+        failures=ledger.failures,
+        set_aside=tuple(map(str, driving.set_aside)),
+        seconds=time.monotonic() - began,
+    )
+
+
+def _tell(
+    tally: Tally, beat: Callable[[Mapping[str, object]], None], progress: Callable[[Tally], None]
+) -> None:
+    beat(asdict(tally))
+    progress(tally)
+
+
+def _refuse_shortfalls(plan: Plan, executor: Executor) -> None:
+    requirements = [
+        Requirement(
+            purpose=f"model_size {need.model_size} ({need.parameters:,} parameters)",
+            cpus=need.cpus,
+            gpus=need.gpus,
+        )
+        for need in plan.resources
+    ]
+    missing = shortfalls(requirements, executor.nodes())
+    if missing:
+        raise PlanError("\n".join(missing))
+
+
+def _train(
+    packs: Sequence[Pack], study: Study, store: Store, executor: Executor, ledger: "_Ledger"
+) -> None:
+    """Train in rounds: packs whose process died twice come back as halves."""
+    faults: list[str] = []
+    pending = list(packs)
+    while pending:
+        fates = executor.train(pending, study.workload, store, ledger.add)
+        halves: list[Pack] = []
+        for pack in pending:
+            fate = fates.get(pack.pack_id)
+            if fate is None:
+                continue
+            if fate.died:
+                halves.extend(_after_death(pack, fate, store, ledger))
+            else:
+                faults.append(f"Pack {pack.pack_id}: {fate.reason}")
+        pending = halves
+    if faults:
+        raise StoreError(
+            f"{len(faults)} of {len(packs)} packs could not be finished; what was durable is kept. "
+            f"The first: {faults[0]}\nMend the cause and run the study again."
+        )
+
+
+def _after_death(pack: Pack, fate: PackFate, store: Store, ledger: "_Ledger") -> list[Pack]:
+    """Return the halves of what `pack` left undone; a cell that was alone has failed."""
+    done = store.pack_cell_ids(pack.pack_id) | ledger.failures.keys()
+    left = [cell for cell in pack.cells if cell.cell_id not in done]
+    if len(pack.cells) > 1:
+        logger.warning(
+            "The worker of pack %s died twice; its %d open cells go on in halves.",
+            pack.pack_id,
+            len(left),
+        )
+        middle = (len(left) + 1) // 2
+        return [pack.holding(half) for half in (left[:middle], left[middle:]) if half]
+    for cell in left:
+        failure = Failure(
+            cell_id=cell.cell_id,
+            pack_id=pack.pack_id,
+            error_type=WORKER_DIED,
+            error_message=(
+                "The worker process died twice while it trained this cell alone "
+                "(killed, out of memory, or it ended itself)."
+            ),
+            error_traceback=fate.reason,
+            host=socket.gethostname(),
+            failed_at=datetime.now(UTC),
+        )
+        ledger.add(PackProgress(failures=(failure,)))
+    return []
+
+
+class _Ledger:
+    """Counts what became durable and writes failures down."""
+
+    def __init__(self, plan: Plan, store: Store, tell: Callable[[Tally], None]) -> None:
+        self._store = store
+        self._tell = tell
+        before = store.read_failures()
+        self._attempts = Counter(before["cell_id"])
+        latest = dict(zip(before["cell_id"], before["error_message"], strict=True))
+        planned = {cell.cell_id for pack in plan.packs for cell in pack.cells}
+        self.failures: dict[str, str] = {
+            cell_id: latest[cell_id]
+            for cell_id, status in plan.statuses.items()
+            if status == "failed" and cell_id not in planned
+        }
+        self._planned = planned
+        self.tally = Tally(total=len(planned))
+        tell(self.tally)
+
+    def add(self, progress: PackProgress) -> None:
+        """Take in what a worker reported."""
+        if progress.failures:
+            self._record(progress.failures)
+        self.failures |= {failure.cell_id: failure.error_message for failure in progress.failures}
+        bests = [self.tally.best_validation_error, progress.best_validation_error]
+        self.tally = Tally(
+            total=self.tally.total,
+            completed=self.tally.completed + progress.completed,
+            diverged=self.tally.diverged + progress.diverged,
+            failed=len(self._planned & self.failures.keys()),
+            best_validation_error=min((best for best in bests if best is not None), default=None),
+        )
+        self._tell(self.tally)
+
+    def settle(self, statuses: Mapping[str, str]) -> None:
+        """Count again from the store, whose rows outlive reports that a dying worker lost.
+
+        Raises `StoreError` if a planned cell has neither a row nor a failure.
+        """
+        open_cells = self._planned - statuses.keys() - self.failures.keys()
+        if open_cells:
+            raise StoreError(
+                f"{len(open_cells)} cells have neither a row nor a failure, such as "
+                f"{min(open_cells)}. Run the study again; if this repeats, report it with the driver's log."
+            )
+        counts = Counter(statuses.get(cell_id) for cell_id in self._planned)
+        self.tally = replace(self.tally, completed=counts["completed"], diverged=counts["diverged"])
+
+    def _record(self, failures: Sequence[Failure]) -> None:
+        self._attempts.update(failure.cell_id for failure in failures)
+        self._store.record_failures(
+            [
+                {**asdict(failure), "attempt": self._attempts[failure.cell_id]}
+                for failure in failures
+            ]
+        )
