@@ -23,7 +23,7 @@ from orchestrator.store import Store
 from workloads.base import Workload
 from workloads.training import ARITHMETIC, TrainingResult, train
 
-__all__ = ["Failure", "PackProgress", "train_pack"]
+__all__ = ["FLUSH_SECONDS", "Failure", "PackProgress", "train_pack"]
 
 logger = logging.getLogger(__name__)
 
@@ -62,11 +62,12 @@ def train_pack(
     store: Store,
     *,
     device: torch.device,
+    flush_seconds: float,
     report: Callable[[PackProgress], None],
 ) -> None:
     """Train the members of `pack` that the store does not have, and write their rows.
 
-    Rows are flushed at the end and at most every 30 s; `report` is called after each flush, so
+    Rows are flushed at the end and, between cells, once `flush_seconds` have passed; `report` is called after each flush, so
     that what it says is durable. An exception in one cell becomes a `Failure` and the others go
     on; an error of the store travels.
     """
@@ -85,7 +86,8 @@ def train_pack(
             writer.add_failure(cell, error)
         else:
             writer.add_result(cell, result, started_at)
-        writer.flush_if_due()
+        if writer.seconds_since_flush() >= flush_seconds:
+            writer.flush()
     writer.flush()
 
 
@@ -165,9 +167,8 @@ class _PackWriter:
             )
         )
 
-    def flush_if_due(self) -> None:
-        if time.monotonic() - self._flushed >= FLUSH_SECONDS:
-            self.flush()
+    def seconds_since_flush(self) -> float:
+        return time.monotonic() - self._flushed
 
     def flush(self) -> None:
         """Write what is waiting, then report it."""

@@ -44,10 +44,12 @@ class Executor(AbstractContextManager["Executor"]):
         packs: Sequence[Pack],
         workload: Workload,
         store: Store,
+        flush_seconds: float,
         report: Callable[[PackProgress], None],
     ) -> Mapping[str, PackFate]:
         """Train `packs`, calling `report` for what became durable or failed.
 
+        `flush_seconds`: how long finished rows may wait for their part.
         Returns the fate, by pack_id, of the packs that did not end well.
         """
 
@@ -76,10 +78,18 @@ class InlineExecutor(Executor):
         packs: Sequence[Pack],
         workload: Workload,
         store: Store,
+        flush_seconds: float,
         report: Callable[[PackProgress], None],
     ) -> Mapping[str, PackFate]:
         for pack in packs:
             device = torch.device("cuda" if pack.gpus > 0 else "cpu")
             with store.work(f"inline {pack.pack_id}"):
-                train_pack(pack, workload, store, device=device, report=report)
+                train_pack(
+                    pack,
+                    workload,
+                    store,
+                    device=device,
+                    flush_seconds=flush_seconds,
+                    report=report,
+                )
         return {}

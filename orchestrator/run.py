@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from cluster.capacity import Requirement, shortfalls
 from orchestrator.errors import PlanError, StoreError
-from orchestrator.execution import Failure, PackProgress
+from orchestrator.execution import FLUSH_SECONDS, Failure, PackProgress
 from orchestrator.executor import Executor, InlineExecutor, PackFate
 from orchestrator.planning import Pack, Plan, plan_study
 from orchestrator.store import Store
@@ -73,13 +73,15 @@ def run_study(
     retry_failed: bool = False,
     confirmed: bool = False,
     mix_sources: bool = False,
+    flush_seconds: float = FLUSH_SECONDS,
     progress: Callable[[Tally], None] = lambda tally: None,
 ) -> RunReport:
     """Train the cells of `study` that `store` lacks, and return what became of them.
 
     `address`: a running Ray cluster ('auto' or HOST:PORT); None starts Ray on this machine.
     `inline`: train in this process without Ray, for debugging. `retry_failed`, `confirmed` and
-    `mix_sources`: see `plan_study`. `progress` is called whenever cells became durable.
+    `mix_sources`: see `plan_study`. `flush_seconds`: how long a worker may keep finished rows to
+    itself, and so how much of them its death can cost. `progress` is called whenever cells became durable.
 
     A cell that fails does not end the run; look at `RunReport.failures`. Raises `StudyFileError`
     or `PlanError` before anything starts, `StoreError` where the store cannot be written or
@@ -109,7 +111,7 @@ def run_study(
         if plan.packs:
             with executor:
                 _refuse_shortfalls(plan, executor)
-                _train(plan.packs, study, opened, executor, ledger)
+                _train(plan.packs, study, opened, executor, flush_seconds, ledger)
         ledger.settle(opened.cell_statuses())
     return RunReport(
         plan=plan,
@@ -142,13 +144,18 @@ def _refuse_shortfalls(plan: Plan, executor: Executor) -> None:
 
 
 def _train(
-    packs: Sequence[Pack], study: Study, store: Store, executor: Executor, ledger: "_Ledger"
+    packs: Sequence[Pack],
+    study: Study,
+    store: Store,
+    executor: Executor,
+    flush_seconds: float,
+    ledger: "_Ledger",
 ) -> None:
     """Train in rounds: packs whose process died twice come back as halves."""
     faults: list[str] = []
     pending = list(packs)
     while pending:
-        fates = executor.train(pending, study.workload, store, ledger.add)
+        fates = executor.train(pending, study.workload, store, flush_seconds, ledger.add)
         halves: list[Pack] = []
         for pack in pending:
             fate = fates.get(pack.pack_id)
@@ -238,7 +245,7 @@ class _Ledger:
         if open_cells:
             raise StoreError(
                 f"{len(open_cells)} cells have neither a row nor a failure, such as "
-                f"{min(open_cells)}. Run the study again; if this repeats, report it with the driver's log."
+                f"{min(open_cells)}. Run the study again; if this repeats, report it."
             )
         counts = Counter(statuses.get(cell_id) for cell_id in self._planned)
         self.tally = replace(self.tally, completed=counts["completed"], diverged=counts["diverged"])

@@ -24,6 +24,7 @@ def run_trial(
     packs: Mapping[str, "ray.ObjectRef[Any]"],
     workload: "ray.ObjectRef[Any]",
     store: str,
+    flush_seconds: float,
 ) -> None:
     """Train the pack named by `config["pack_id"]`, reporting to Tune what became durable.
 
@@ -33,7 +34,14 @@ def run_trial(
     device = torch.device("cuda" if pack.gpus > 0 else "cpu")
     opened = Store(store)
     with opened.work(f"pid {os.getpid()} pack {pack.pack_id}"):
-        train_pack(pack, trained_workload, opened, device=device, report=_report)
+        train_pack(
+            pack,
+            trained_workload,
+            opened,
+            device=device,
+            flush_seconds=flush_seconds,
+            report=_report,
+        )
 
 
 def _report(progress: PackProgress) -> None:

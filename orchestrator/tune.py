@@ -105,6 +105,7 @@ class RayExecutor(Executor):
         packs: Sequence[Pack],
         workload: Workload,
         store: Store,
+        flush_seconds: float,
         report: Callable[[PackProgress], None],
     ) -> Mapping[str, PackFate]:
         shares = {pack.pack_id: (pack.cpus, pack.gpus) for pack in packs}
@@ -118,6 +119,7 @@ class RayExecutor(Executor):
             packs={pack.pack_id: ray.put(pack) for pack in packs},
             workload=ray.put(workload),
             store=store.location,
+            flush_seconds=flush_seconds,
         )
         watcher = _Watcher(report)
         filesystem, root = store.ray_storage()

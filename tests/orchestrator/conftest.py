@@ -1,0 +1,82 @@
+"""What the orchestrator's tests share: the command line in a process, and a Ray of their own."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PLUGINS = Path(__file__).parents[1] / "plugins"
+
+HOW_IT_WENT = {
+    "wall_seconds",
+    "pack_wall_seconds",
+    "started_at",
+    "pack_id",
+    "packed_cells",
+    "host",
+    "device_name",
+}
+"""Columns that tell how a cell was trained; all others must not depend on that."""
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """Runs `scaling-study` in a process of its own."""
+
+    environment: dict[str, str]
+    folder: Path
+
+    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", "from orchestrator.cli import main; main()", *arguments],
+            env=self.environment,
+            cwd=self.folder,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            **options,
+        )
+
+    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        process = self.start(*arguments)
+        try:
+            out, err = process.communicate(timeout=300)
+        finally:
+            process.kill()
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+
+@pytest.fixture(scope="session")
+def ray_folder() -> Iterator[Path]:
+    """A folder for Ray's own files; its path is short, because Ray puts sockets into it."""
+    folder = Path(tempfile.mkdtemp(prefix="ss"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def command_line(tmp_path: Path, ray_folder: Path) -> CommandLine:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(
+            [str(PLUGINS), *filter(None, [os.environ.get("PYTHONPATH")])]
+        ),
+        "RAY_TMPDIR": str(ray_folder),
+        "MISBEHAVING_SWITCH": str(tmp_path / "switch"),
+        "MISBEHAVING_LOG": str(tmp_path / "log"),
+        "COLUMNS": "120",
+    }
+    return CommandLine(environment, tmp_path)
+
+
+@pytest.fixture
+def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the plug-ins of `tests/plugins` known in this process."""
+    monkeypatch.syspath_prepend(str(PLUGINS))

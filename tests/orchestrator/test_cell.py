@@ -1,0 +1,143 @@
+"""The identity of a cell: what changes it, what must not, and that it never drifts."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.cell import Cell, canonical_json
+
+CELL = Cell(
+    workload="digits",
+    workload_version=1,
+    data_fingerprint="00112233445566ff",
+    dataset_fraction=0.5,
+    train_examples=512,
+    model_size=64,
+    batch_size=32,
+    learning_rate=0.1,
+    momentum=0.9,
+    seed=3,
+    steps=1000,
+    budget="steps=1000",
+    workload_axes=(("label_noise", 0.0),),
+    default_axes=("label_noise",),
+)
+
+
+def test_cell_ids_are_golden():
+    # Computed once by sha256sum over the text of the next test, 16 digits:
+    # a change here gives every stored result a new name, and must be deliberate.
+    assert CELL.cell_id == "5874ddcfed086365"
+    noisy = replace(CELL, workload_axes=(("label_noise", 0.25),), default_axes=())
+    assert noisy.cell_id == "f6f8c8e2b460d068"
+
+
+def test_the_hashed_text_is_the_documented_one():
+    assert canonical_json(CELL.identity()) == (
+        '{"batch_size":32,"data_fingerprint":"00112233445566ff","dataset_fraction":0.5,'
+        '"evaluation_schedule":"geometric:12","learning_rate":0.1,'
+        '"learning_rate_schedule":"constant","model_size":64,"momentum":0.9,"optimizer":"sgd",'
+        '"precision":"float32","seed":3,"steps":1000,"train_examples":512,"training_version":1,'
+        '"workload":"digits","workload_axes":{},"workload_version":1}'
+    )
+
+
+def test_everything_that_determines_the_result_changes_the_identity():
+    changes = {
+        "workload": "teacher",
+        "workload_version": 2,
+        "data_fingerprint": "ff",
+        "dataset_fraction": 0.25,
+        "train_examples": 256,
+        "model_size": 65,
+        "batch_size": 16,
+        "learning_rate": 0.2,
+        "momentum": 0.0,
+        "seed": 4,
+        "steps": 999,
+        "default_axes": (),
+        "optimizer": "adam",
+        "learning_rate_schedule": "cosine",
+        "evaluation_schedule": "geometric:6",
+        "precision": "bfloat16",
+        "training_version": 2,
+    }
+    ids = {replace(CELL, **{name: value}).cell_id for name, value in changes.items()}
+    assert len(ids | {CELL.cell_id}) == len(changes) + 1
+
+
+def test_the_wording_of_the_budget_does_not_change_the_identity():
+    assert replace(CELL, budget="epochs=62.5").cell_id == CELL.cell_id
+
+
+def test_an_axis_at_its_default_is_omitted_so_that_a_workload_may_gain_one():
+    older = replace(CELL, workload_axes=(), default_axes=())
+    assert older.cell_id == CELL.cell_id
+
+
+def test_floats_that_agree_to_12_digits_are_one_value():
+    assert canonical_json(0.1 * 3) == canonical_json(0.3) == "0.3"
+    assert canonical_json(-0.0) == canonical_json(0.0) == "0.0"
+
+
+def test_cell_ids_agree_in_a_process_with_another_hash_seed():
+    code = (
+        "import json, sys; from orchestrator.cell import Cell;"
+        "print(Cell.from_dict(json.load(sys.stdin)).cell_id)"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code],
+        input=json.dumps(CELL.to_dict()),
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONHASHSEED": "77"},
+    )
+    assert answer.stdout.strip() == CELL.cell_id
+
+
+def test_a_cell_survives_its_dictionary():
+    assert Cell.from_dict(CELL.to_dict()) == CELL
+
+
+@pytest.mark.parametrize(
+    ("value", "fragment"),
+    [
+        (math.nan, "nan"),
+        (math.inf, "inf"),
+        ({1: 2}, "keys must be text"),
+        ({"a": {1, 2}}, "value.a is a set"),
+        ([np.float64(1.0)], "value[0] is a float64"),
+        (object(), "is a object"),
+        (b"bytes", "is a bytes"),
+    ],
+)
+def test_values_without_stable_bytes_are_refused_by_place(value, fragment):
+    with pytest.raises((TypeError, ValueError)) as caught:
+        canonical_json(value)
+    assert fragment in str(caught.value)
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda children: st.lists(children) | st.dictionaries(st.text(), children),
+    max_leaves=8,
+)
+
+
+@given(json_values)
+def test_canonical_json_is_a_fixed_point(value):
+    text = canonical_json(value)
+    assert canonical_json(json.loads(text)) == text

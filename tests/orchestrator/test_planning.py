@@ -1,0 +1,141 @@
+"""run = plan - store: which cells are planned, how they are packed, and that planning is read-only."""
+
+import numpy as np
+import pytest
+
+from orchestrator.errors import PlanError, StudyFileError
+from orchestrator.planning import Pack, grid_cells, plan_study
+from orchestrator.run import run_study
+from orchestrator.store import Store
+from orchestrator.study import Study
+
+STUDY = """
+name: small
+workload: digits
+seeds: 2
+grids:
+  curve:
+    dataset_fraction: [0.25, 0.5]
+    model_size: [4, 8]
+    batch_size: 16
+    learning_rate: 0.1
+    budget: {steps: 20}
+  law:
+    dataset_fraction: 0.5
+    model_size: 4
+    batch_size: [16, 32]
+    learning_rate: [0.1, 0.2]
+    budget: {steps: 20}
+"""
+
+
+@pytest.fixture
+def study():
+    return Study.from_text(STUDY)
+
+
+def test_grids_share_cells_and_each_cell_is_planned_once(study):
+    plan = plan_study(study)
+    by_grid = {grid.name: set(grid.cell_ids) for grid in plan.grids}
+    # 2 fractions × 2 sizes × 2 seeds, and 2 batches × 2 rates × 2 seeds; they share
+    # (fraction .5, size 4, batch 16, rate .1), once per seed
+    assert len(by_grid["curve"]) == len(by_grid["law"]) == 8
+    assert len(by_grid["curve"] & by_grid["law"]) == 2
+    assert len(plan.cells) == plan.cells_to_run == 14
+    packed = [cell.cell_id for pack in plan.packs for cell in pack.cells]
+    assert sorted(packed) == sorted(plan.cells)
+
+
+def test_packs_hold_one_shape_each(study):
+    for pack in plan_study(study).packs:
+        assert len({(cell.model_size, cell.batch_size) for cell in pack.cells}) == 1
+
+
+def test_packs_do_not_depend_on_the_order_of_the_file(study):
+    shuffled = Study.from_text(
+        STUDY.replace("[0.25, 0.5]", "[0.5, 0.25]").replace("[0.1, 0.2]", "[0.2, 0.1]")
+    )
+    ids = [{pack.pack_id for pack in plan_study(each).packs} for each in (study, shuffled)]
+    assert ids[0] == ids[1]
+
+
+def test_long_shapes_are_cut_into_several_packs(study):
+    longer = Study.from_text(STUDY.replace("steps: 20", "steps: 400000"))
+    assert len(plan_study(longer).packs) > len(plan_study(study).packs)
+
+
+def test_a_pack_is_named_by_its_members_alone(study):
+    pack = plan_study(study).packs[0]
+    turned = Pack(cells=pack.cells[::-1], cpus=2, gpus=0.5)
+    assert turned.pack_id == pack.pack_id
+    assert pack.holding(pack.cells[:1]).pack_id != pack.pack_id
+
+
+def test_steps_and_flops_are_those_of_the_cells_to_run(study):
+    plan = plan_study(study)
+    assert plan.steps == 14 * 20
+    # An MLP 64-w-10: forward 2(64w + 10w) per example, backward twice that; by hand:
+    flops = sum(3 * 2 * 74 * cell.model_size * cell.batch_size * 20 for cell in plan.cells.values())
+    assert plan.training_flops == pytest.approx(flops)
+
+
+def test_what_the_store_has_is_not_planned_again_and_time_is_predicted(study, tmp_path):
+    store = Store(tmp_path / "store")
+    before = plan_study(study, store)
+    assert before.predicted_seconds is None
+    assert before.unmeasured_cells == 14
+    run_study(study, store, inline=True)
+    assert plan_study(study, store).cells_to_run == 0
+    wider = Study.from_text(STUDY.replace("[0.1, 0.2]", "[0.1, 0.2, 0.3]"))
+    after = plan_study(wider, store)
+    assert after.cells_to_run == 4
+    assert {cell.learning_rate for pack in after.packs for cell in pack.cells} == {0.3}
+    assert after.predicted_seconds is not None
+    assert after.predicted_seconds > 0
+    assert after.unmeasured_cells == 0
+
+
+def test_planning_touches_nothing(study, tmp_path):
+    plan_study(study, Store(tmp_path / "store"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_of_another_source_under_one_version_are_refused(study, tmp_path, monkeypatch):
+    store = Store(tmp_path / "store")
+    run_study(study, store, inline=True)
+    monkeypatch.setattr("orchestrator.planning.source_hash", lambda workload: "feedfeedfeedfeed")
+    with pytest.raises(PlanError, match="feedfeedfeedfeed") as caught:
+        plan_study(study, store)
+    assert "--mix-sources" in str(caught.value)
+    assert plan_study(study, store, mix_sources=True).cells_to_run == 0
+
+
+def test_a_huge_study_needs_a_yes_before_any_cell_is_made():
+    values = np.linspace(0.001, 0.9, 400).round(6).tolist()
+    huge = Study.from_text(
+        STUDY.replace("[0.1, 0.2]", str(values)).replace("[16, 32]", str(list(range(1, 200))))
+    )
+    with pytest.raises(PlanError, match="159,216 points"):
+        plan_study(huge)
+
+
+def test_a_batch_larger_than_the_shard_is_refused_by_line():
+    with pytest.raises(StudyFileError, match="batch_size 2000 for a shard of 512") as caught:
+        plan_study(Study.from_text(STUDY.replace("[16, 32]", "[16, 2000]")))
+    assert "where: batch_size <= train_examples" in str(caught.value)
+
+
+def test_a_constraint_that_leaves_nothing_is_refused():
+    text = STUDY + "    where: batch_size > train_examples\n"
+    with pytest.raises(StudyFileError, match="no cell"):
+        plan_study(Study.from_text(text))
+
+
+def test_a_fraction_below_one_example_is_refused():
+    with pytest.raises(StudyFileError, match="is no example"):
+        plan_study(Study.from_text(STUDY.replace("[0.25, 0.5]", "[0.0001, 0.5]")))
+
+
+def test_shards_of_one_seed_share_streams_but_not_identity(study):
+    cells = list(grid_cells(study, study.grids[0]))
+    assert len({cell.cell_id for cell in cells}) == len(cells)

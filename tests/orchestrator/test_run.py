@@ -1,0 +1,269 @@
+"""A study from file to rows: everything is trained once, whatever fails or is killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from analysis import columns
+from orchestrator.run import run_study
+from orchestrator.store import Store
+from orchestrator.study import Study
+from tests.orchestrator.conftest import HOW_IT_WENT
+
+DIGITS = """
+name: small
+workload: digits
+seeds: 2
+grids:
+  curve:
+    dataset_fraction: [0.25, 0.5]
+    model_size: [4, 8]
+    batch_size: 16
+    learning_rate: [0.1, 10000.0]
+    budget: {steps: 30}
+"""
+
+FAULTS = """
+name: faults
+workload: misbehaving
+seeds: 4
+grids:
+  all:
+    fault: [none, FAULT]
+    model_size: 4
+    batch_size: 16
+    learning_rate: 0.1
+    budget: {steps: 10}
+    where: fault == 'none' or seed == 2
+"""
+
+
+def cells_of(store: Path) -> pd.DataFrame:
+    return pd.read_parquet(store / "cells")
+
+
+def outcome(store: Path) -> pd.DataFrame:
+    """What the cells came to, without how they were trained."""
+    cells = cells_of(store)
+    kept = [name for name in cells.columns if name not in HOW_IT_WENT]
+    return cells[kept].sort_values("cell_id", ignore_index=True)
+
+
+def test_a_run_leaves_one_row_a_cell_with_the_documented_columns(tmp_path):
+    report = run_study(Study.from_text(DIGITS), tmp_path / "store", inline=True)
+    assert report.all_done
+    cells = cells_of(tmp_path / "store")
+    assert len(cells) == cells["cell_id"].nunique() == 16
+    assert set(cells.columns) == {
+        value for name, value in vars(columns).items() if name.isupper()
+    } - {
+        *("step", "epoch", "attempt", "error_type", "error_message", "error_traceback"),
+        *("failed_at", "study", "grid"),
+    }
+
+
+def test_a_diverged_cell_is_a_row_at_chance(tmp_path):
+    run_study(Study.from_text(DIGITS), tmp_path / "store", inline=True)
+    cells = cells_of(tmp_path / "store")
+    diverged = cells[cells["status"] == "diverged"]
+    assert set(diverged["learning_rate"]) == {10000.0}
+    assert len(diverged) == 8
+    assert diverged[["train_loss", "validation_loss", "test_loss"]].isna().all(axis=None)
+    assert (diverged[["validation_error", "test_error"]] == 0.9).all(axis=None)
+
+
+def test_a_second_run_trains_nothing_and_a_new_value_only_its_cells(tmp_path):
+    store = tmp_path / "store"
+    run_study(Study.from_text(DIGITS), store, inline=True)
+    before = cells_of(store)
+    again = run_study(Study.from_text(DIGITS), store, inline=True)
+    assert again.tally.finished == 0
+    pd.testing.assert_frame_equal(cells_of(store), before)
+    wider = run_study(Study.from_text(DIGITS.replace("[4, 8]", "[4, 8, 16]")), store, inline=True)
+    assert wider.tally.finished == 8
+    after = cells_of(store)
+    assert set(after["cell_id"]) > set(before["cell_id"])
+    assert set(after.loc[~after["cell_id"].isin(before["cell_id"]), "model_size"]) == {16}
+
+
+def test_a_study_file_is_kept_as_it_was_given(tmp_path):
+    run_study(Study.from_text(DIGITS), tmp_path / "store", inline=True)
+    (kept,) = (tmp_path / "store" / "studies").glob("small-*.yaml")
+    assert kept.read_text() == DIGITS
+
+
+def test_a_cell_that_raises_is_written_down_and_the_others_go_on(plugins, tmp_path, monkeypatch):
+    switch = tmp_path / "switch"
+    switch.touch()
+    monkeypatch.setenv("MISBEHAVING_SWITCH", str(switch))
+    study = Study.from_text(FAULTS.replace("FAULT", "raise"))
+    store = tmp_path / "store"
+    report = run_study(study, store, inline=True)
+    ((failed, message),) = report.failures.items()
+    assert message == "this cell was asked to <b>fail</b>"
+    assert len(cells_of(store)) == 4
+    failures = Store(store).read_failures()
+    assert list(failures["cell_id"]) == [failed]
+    assert list(failures["attempt"]) == [1]
+    assert "ArithmeticError" in failures["error_traceback"][0]
+
+    again = run_study(study, store, inline=True)
+    assert again.tally.finished == 0
+    assert list(again.failures) == [failed]
+
+    retried = run_study(study, store, inline=True, retry_failed=True)
+    assert retried.tally.failed == 1
+    assert list(Store(store).read_failures()["attempt"]) == [1, 2]
+
+    switch.unlink()
+    mended = run_study(study, store, inline=True, retry_failed=True)
+    assert mended.all_done
+    assert mended.tally.completed == 1
+    assert len(cells_of(store)) == 5
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_cell_that_ends_its_process_costs_only_itself(command_line, tmp_path):
+    (tmp_path / "switch").touch()
+    (tmp_path / "study.yaml").write_text(FAULTS.replace("FAULT", "exit"))
+    answer = command_line("run", "study.yaml", "--store", "store", "--json")
+    assert answer.returncode == 1, answer.stderr
+    document = json.loads(answer.stdout)
+    assert document["completed"] == 4
+    ((failed, message),) = document["failed"].items()
+    assert "died" in message
+    cells = cells_of(tmp_path / "store")
+    assert set(cells["workload_axes"].map(json.loads).map(lambda axes: axes["fault"])) == {"none"}
+    assert failed not in set(cells["cell_id"])
+
+    (tmp_path / "switch").unlink()
+    mended = command_line("run", "study.yaml", "--store", "store", "--retry-failed", "--json")
+    assert mended.returncode == 0, mended.stderr
+    assert json.loads(mended.stdout)["trained"] == 1
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_ray_and_inline_leave_equal_rows(command_line, tmp_path):
+    (tmp_path / "study.yaml").write_text(DIGITS)
+    answer = command_line("run", "study.yaml", "--store", "ray")
+    assert answer.returncode == 0, answer.stderr
+    assert "Trained 16 cells" in answer.stdout
+    run_study(Study.from_text(DIGITS), tmp_path / "inline", inline=True)
+    pd.testing.assert_frame_equal(outcome(tmp_path / "ray"), outcome(tmp_path / "inline"))
+    second = command_line("run", "study.yaml", "--store", "ray")
+    assert second.returncode == 0
+    assert "Trained 0 cells" in second.stdout
+
+
+SLOW_STUDY = """
+name: killed
+workload: misbehaving
+seeds: 24
+grids:
+  all:
+    pause: 0.1
+    model_size: [4, 5]
+    batch_size: 16
+    learning_rate: 0.1
+    budget: {steps: 10}
+"""
+"""48 cells of at least 0.1 s in 2 packs: 2.4 s of training on two workers."""
+
+DRIVER = """
+import sys
+from orchestrator import Study, run_study
+report = run_study(Study.from_file("study.yaml"), "store", flush_seconds=0.3)
+sys.exit(0 if report.all_done else 1)
+"""
+
+
+def processes_with(text: str) -> dict[int, str]:
+    """Command lines, by process id, of living processes with `text` in their environment."""
+    found = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                if text.encode() in (folder / "environ").read_bytes():
+                    found[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
+            except OSError:
+                continue  # it ended meanwhile, or is not ours
+    return found
+
+
+def durable_rows(store: Path) -> pd.Series:
+    """`started_at` by cell_id; empty before the first part."""
+    if not any((store / "cells").glob("part-*.parquet")):
+        return pd.Series(dtype=object)
+    return cells_of(store).set_index("cell_id")["started_at"]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("victims", "rows_before"),
+    [("driver", 1), ("worker", 24), ("both", 12), ("driver", 30), ("worker", 3)],
+)
+def test_sigkill_loses_no_durable_row_and_repeats_little(
+    command_line, plugins, tmp_path, victims, rows_before
+):
+    (tmp_path / "study.yaml").write_text(SLOW_STUDY)
+    store = tmp_path / "store"
+    marker = f"SCALING_STUDY_TEST={tmp_path}"
+    environment = {**command_line.environment, "SCALING_STUDY_TEST": str(tmp_path)}
+
+    def start() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", DRIVER],
+            env=environment,
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    driver = start()
+    try:
+        deadline = time.monotonic() + 120
+        while len(before := durable_rows(store)) < rows_before:
+            assert driver.poll() is None, driver.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        workers = [
+            pid
+            for pid, command in processes_with(marker).items()
+            if command.startswith("ray::") and "IDLE" not in command
+        ]
+        assert workers
+        before = durable_rows(store)
+        if victims in ("worker", "both"):
+            os.kill(workers[0], signal.SIGKILL)
+        if victims in ("driver", "both"):
+            driver.kill()
+        _, complaint = driver.communicate(timeout=120)
+        if victims != "worker":
+            assert driver.returncode == -signal.SIGKILL
+            driver = start()
+            _, complaint = driver.communicate(timeout=120)
+        assert driver.returncode == 0, complaint
+    finally:
+        driver.kill()
+        driver.wait()
+
+    after = durable_rows(store)
+    assert len(after) == after.index.nunique() == 48
+    pd.testing.assert_series_equal(after[before.index], before)
+    run_study(Study.from_text(SLOW_STUDY), tmp_path / "undisturbed", inline=True)
+    pd.testing.assert_frame_equal(outcome(store), outcome(tmp_path / "undisturbed"))
+    # Each of the two workers loses at most the cells of one flush interval (0.3 s at 0.1 s a cell)
+    # and the one under way; the undisturbed run, in this process, adds its own 48 lines elsewhere.
+    trained = (tmp_path / "log").read_text().splitlines()
+    assert 48 <= len(trained) <= 48 + 2 * 5

@@ -1,0 +1,77 @@
+"""A plug-in workload that raises, kills its process, or takes its time, when its axes say so.
+
+Installed for tests by putting this folder on PYTHONPATH: Python finds the entry point in the
+`.dist-info` folder beside this file, as it would in site-packages.
+"""
+
+import os
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from workloads.axis import Axis, AxisKind
+from workloads.base import Data, Split, Workload
+
+SWITCH = "MISBEHAVING_SWITCH"
+"""Environment variable: the path of a file while which exists faults happen."""
+LOG = "MISBEHAVING_LOG"
+"""Environment variable: the path of a file to which every training adds a line when it begins."""
+
+
+class Misbehaving(Workload):
+    """Two Gaussian clusters, and faults on demand."""
+
+    name = "misbehaving"
+    version = 1
+    model_size = Axis(
+        name="model_size", kind=AxisKind.INTEGER, minimum=1, maximum=64, meaning="Hidden width."
+    )
+    axes = (
+        Axis(
+            name="fault",
+            kind=AxisKind.TEXT,
+            default="none",
+            choices=("none", "raise", "exit"),
+            meaning="What goes wrong.",
+        ),
+        Axis(
+            name="pause",
+            kind=AxisKind.NUMBER,
+            default=0.0,
+            minimum=0.0,
+            maximum=60.0,
+            meaning="Seconds before training begins.",
+        ),
+    )
+    chance_error = 0.5
+
+    def data(self, axes):
+        generator = torch.Generator().manual_seed(1)
+        targets = torch.arange(192) % 2
+        inputs = torch.randn(192, 4, generator=generator) + 0.8 * targets[:, None]
+        parts = [Split(inputs[i : i + 64], targets[i : i + 64]) for i in (0, 64, 128)]
+        return Data(*parts)
+
+    def model(self, size):
+        return nn.Sequential(nn.Linear(4, size), nn.ReLU(), nn.Linear(size, 2))
+
+    def loss(self, outputs, targets):
+        return functional.cross_entropy(outputs, targets, reduction="none")
+
+    def error(self, outputs, targets):
+        return (outputs.argmax(1) != targets).float()
+
+    def training_targets(self, targets, axes, stream):
+        if LOG in os.environ:
+            with Path(os.environ[LOG]).open("a") as log:
+                log.write(f"{os.getpid()} {axes['fault']}\n")
+        if axes["pause"]:
+            time.sleep(axes["pause"])
+        if axes["fault"] != "none" and Path(os.environ[SWITCH]).exists():
+            if axes["fault"] == "exit":
+                os._exit(7)
+            raise ArithmeticError("this cell was asked to <b>fail</b>")
+        return targets
