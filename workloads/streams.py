@@ -35,10 +35,20 @@ def permutation(n: int, *parts: str | int) -> NDArray[np.int64]:
 
 
 @contextmanager
-def forked_torch_generator(*parts: str | int) -> Iterator[None]:
-    """Run the block with torch's global CPU generator seeded from `parts`, then restore it."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int.from_bytes(_key(parts)[:8], "big") >> 1)
+def forked_torch_generator(*parts: str | int, device: torch.device | None = None) -> Iterator[None]:
+    """Run the block with torch's global generators seeded from `parts`, then restore them.
+
+    The generators are the CPU's and, where `device` is a CUDA device, its; no other is
+    touched.
+    """
+    seed = int.from_bytes(_key(parts)[:8], "big") >> 1
+    cuda = [] if device is None or device.type != "cuda" else [device]
+    with torch.random.fork_rng(devices=cuda):
+        # Not torch.manual_seed, which would seed every CUDA device and restore none.
+        torch.default_generator.manual_seed(seed)
+        for one in cuda:
+            with torch.cuda.device(one):
+                torch.cuda.manual_seed(seed)
         yield
 
 

@@ -1,0 +1,69 @@
+"""What a model costs: parameters and floating-point operations, counted without training it."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from workloads.axis import AxisValue, AxisValues
+from workloads.base import Workload
+from workloads.resident import load_data
+from workloads.streams import forked_torch_generator
+
+__all__ = ["ModelCost", "model_cost", "training_flops"]
+
+
+@dataclass(frozen=True)
+class ModelCost:
+    """Cost of one model, whatever it is trained on."""
+
+    parameter_count: int
+    """Number of trained parameters."""
+    forward_flops_per_example: int
+    """Operations of one example's forward pass; a multiply-add counts as two."""
+
+
+def model_cost(workload: Workload, size: AxisValue, axes: AxisValues) -> ModelCost:
+    """Return the cost of the workload's model of `size` on the data at `axes`.
+
+    Counted are matrix products, convolutions and attention, as torch's flop counter does;
+    elementwise operations are not. Models are built on torch's meta device, without memory for
+    their parameters; one that cannot be (it reads its own values while it is made) is built on
+    the CPU.
+    """
+    return _model_cost(workload, size, tuple(sorted(axes.items())))
+
+
+def training_flops(cost: ModelCost, examples: int) -> float:
+    """Return the operations of training on `examples` examples (each epoch counts again).
+
+    3 × forward × examples: the backward pass computes the gradients of activations and of weights,
+    each as dear as the forward pass. Source: Kaplan et al. 2020, §2.1, arXiv:2001.08361.
+    """
+    return 3.0 * cost.forward_flops_per_example * examples
+
+
+@lru_cache(maxsize=4096)
+def _model_cost(
+    workload: Workload, size: AxisValue, axes: tuple[tuple[str, AxisValue], ...]
+) -> ModelCost:
+    example = load_data(workload, dict(axes)).train.inputs[:1]
+    with forked_torch_generator(workload.name, "cost"):
+        try:
+            with torch.device("meta"):
+                model = workload.model(size)
+            flops = _forward_flops(model, example.to("meta"))
+        except (NotImplementedError, RuntimeError):
+            model = workload.model(size)
+            flops = _forward_flops(model, example)
+    parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return ModelCost(parameters, flops)
+
+
+def _forward_flops(model: nn.Module, example: torch.Tensor) -> int:
+    model.eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(example)
+    return int(counter.get_total_flops())

@@ -1,0 +1,49 @@
+"""The data of the cells under way: loaded once per process, resident on their device."""
+
+from collections import OrderedDict
+
+import torch
+from torch import Tensor
+
+from workloads.axis import AxisValue, AxisValues
+from workloads.base import Data, Split, Workload
+
+__all__ = ["load_data"]
+
+DATA_SETS_RESIDENT = 4
+"""Data sets kept per process: a pack's cells differ in few data axes, and memory is bounded."""
+
+_Key = tuple[type[Workload], tuple[tuple[str, AxisValue], ...], torch.device]
+
+_resident: OrderedDict[_Key, Data] = OrderedDict()
+
+
+def load_data(workload: Workload, axes: AxisValues, device: torch.device | str = "cpu") -> Data:
+    """Return the data of `workload` at `axes`, resident on `device`; not to be changed.
+
+    `axes`: a value for every axis of the workload. The data are loaded on the first call of a
+    process and kept while they are among the last few in use.
+    """
+    key = (type(workload), tuple(sorted(axes.items())), torch.device(device))
+    if key not in _resident:
+        data = workload.data(axes)
+        _resident[key] = Data(
+            _owned(data.train, key[2]), _owned(data.validation, key[2]), _owned(data.test, key[2])
+        )
+    _resident.move_to_end(key)
+    while len(_resident) > DATA_SETS_RESIDENT:
+        _resident.popitem(last=False)
+    return _resident[key]
+
+
+def _owned(split: Split, device: torch.device) -> Split:
+    return Split(_torch_memory(split.inputs, device), _torch_memory(split.targets, device))
+
+
+def _torch_memory(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a copy in memory that torch allocated.
+
+    Its allocations are aligned to 64 bytes. NumPy's need not be, and matrix products may round
+    differently at another alignment: the same cell would differ from process to process.
+    """
+    return tensor.to(device, copy=True, memory_format=torch.contiguous_format)

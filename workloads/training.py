@@ -1,0 +1,327 @@
+"""Train one cell: the same recipe gives the same bytes, in whatever process and after whatever.
+
+Exactly the same for one device model, torch build and number of threads, which are the caller's.
+A run is made of parts that another engine can share: the shard, the model, the batches, the
+heavy ball, the evaluation and the judgement of divergence.
+"""
+
+import math
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count, islice, repeat
+
+import torch
+from torch import Tensor, nn
+
+from workloads.base import Data, Split, Workload
+from workloads.cost import model_cost, training_flops
+from workloads.errors import WorkloadError
+from workloads.evaluation import evaluation_steps
+from workloads.outcome import Evaluation, Progress, Score, TrainingResult, completed, diverged
+from workloads.recipe import Recipe
+from workloads.resident import load_data
+from workloads.streams import forked_torch_generator, permutation, stream
+
+__all__ = [
+    "ARITHMETIC",
+    "TRAINING_VERSION",
+    "Evaluation",
+    "HeavyBall",
+    "TrainingResult",
+    "batches",
+    "evaluate",
+    "float32_arithmetic",
+    "has_diverged",
+    "initial_model",
+    "load_data",
+    "segments",
+    "train",
+    "training_shard",
+]
+
+TRAINING_VERSION = 1
+"""Raised when the same recipe would give another result; part of a cell's identity."""
+
+ARITHMETIC = "sequential"
+"""Name of this arithmetic path: one cell at a time, as the workload's model computes it."""
+
+CHECK_STEPS = 256
+"""Steps between two checks that the losses are finite: a check waits for the device, and a diverged
+run wastes at most so many steps. At fixed steps, so that the result does not depend on timing."""
+
+DIVERGENCE_RATIO = 100.0
+"""A final training loss above so many times the initial one is a divergence: too high a rate often
+ends in dead units, with a huge but finite loss. A spike that recovers is none."""
+
+INITIAL_LOSS_EXAMPLES = 1024
+"""Examples of the shard on which the initial loss is taken: within a few per cent of the whole
+shard's, far finer than `DIVERGENCE_RATIO` needs."""
+
+EVALUATION_CHUNK = 1024
+"""Examples evaluated at once: bounds memory; fixed, because sums round by it."""
+
+GATHER_BYTES = 16 * 2**20
+"""Inputs put into an epoch's order at once: one gather serves many batches, in bounded memory."""
+
+ALIGNMENT = 16
+"""Parameters start at multiples of 64 bytes, as if each had been allocated by itself."""
+
+
+def train(workload: Workload, recipe: Recipe, *, device: torch.device | str) -> TrainingResult:
+    """Train one cell on `device` and return its outcome; a diverged run is one too.
+
+    Changes no global state. Raises `ValueError` when the recipe does not fit the data, and
+    whatever the workload raises.
+    """
+    device = torch.device(device)
+    axes = dict(recipe.axes)
+    data = load_data(workload, axes, device)
+    cost = model_cost(workload, recipe.model_size, axes)
+    started = time.perf_counter()
+    with (
+        float32_arithmetic(),
+        forked_torch_generator(workload.name, recipe.seed, "dropout", device=device),
+    ):
+        shard = training_shard(workload, recipe, data.train)
+        model = initial_model(workload, recipe).to(device)
+        run = _run(workload, recipe, model, shard, data)
+    examples_seen = run.steps * min(recipe.batch_size, len(shard))
+    progress = Progress(
+        parameter_count=cost.parameter_count,
+        steps=run.steps,
+        epochs=examples_seen / len(shard),
+        examples_seen=examples_seen,
+        training_flops=training_flops(cost, examples_seen),
+        wall_seconds=time.perf_counter() - started,
+    )
+    if run.final is None:
+        return diverged(progress, run.curve, chance_error=workload.chance_error)
+    return completed(
+        progress,
+        run.curve,
+        train=run.final.train,
+        validation=run.final.validation,
+        test=run.final.test,
+    )
+
+
+def training_shard(workload: Workload, recipe: Recipe, pool: Split) -> Split:
+    """Return the cell's shard, with the targets that training sees, on the pool's device.
+
+    The first `train_examples` of the seed's order of the pool, so that shards of one seed are
+    nested.
+    """
+    if not 1 <= recipe.train_examples <= len(pool):
+        raise ValueError(
+            f"train_examples is {recipe.train_examples}; "
+            f"allowed: 1 to {len(pool)}, the pool of workload {workload.name!r}."
+        )
+    noise = stream(workload.name, recipe.seed, "training_targets")
+    targets = workload.training_targets(pool.targets.cpu(), dict(recipe.axes), noise)
+    order = permutation(len(pool), workload.name, recipe.seed, "shard")
+    rows = torch.from_numpy(order[: recipe.train_examples])
+    return Split(
+        pool.inputs.index_select(0, rows.to(pool.inputs.device)),
+        targets.cpu().index_select(0, rows).to(pool.targets.device),
+    )
+
+
+def initial_model(workload: Workload, recipe: Recipe) -> nn.Module:
+    """Return the cell's model as it is before the first step, on the CPU, in training mode.
+
+    The same for all cells of one seed and size.
+    """
+    with forked_torch_generator(
+        workload.name, recipe.seed, "initialization", str(recipe.model_size)
+    ):
+        return workload.model(recipe.model_size).train()
+
+
+def batches(workload: Workload, recipe: Recipe, shard: Split) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield (inputs, targets) of batch after batch, without end.
+
+    Every epoch is a new order of the shard, cut into full batches; the last partial one is
+    dropped. A shard no larger than the batch is the batch.
+    """
+    batch, examples = recipe.batch_size, len(shard)
+    if batch < 1:
+        raise ValueError(f"batch_size is {batch}; allowed: an integer from 1.")
+    if batch >= examples:
+        yield from repeat((shard.inputs, shard.targets))
+    example_bytes = shard.inputs[0].numel() * shard.inputs.element_size()
+    gathered = batch * max(1, GATHER_BYTES // (batch * max(1, example_bytes)))
+    for epoch in count():
+        order = permutation(examples, workload.name, recipe.seed, "batches", epoch)
+        rows = torch.from_numpy(order[: examples - examples % batch]).to(shard.inputs.device)
+        for some in torch.split(rows, gathered):
+            inputs, targets = (
+                shard.inputs.index_select(0, some),
+                shard.targets.index_select(0, some),
+            )
+            yield from zip(torch.split(inputs, batch), torch.split(targets, batch), strict=True)
+
+
+class HeavyBall:
+    """SGD with momentum in torch.optim.SGD's form: v ← m v + g, w ← w − ε v.
+
+    All parameters w lie in one vector and all velocities v in another, so that an update is two
+    operations however many parameters there are. The velocities are the parameters' `.grad`, to
+    which `backward` adds the gradient g: hence decay, `backward`, move. A step of a small model on
+    the CPU takes 60 % of the time that it takes with torch.optim.SGD, and gives the same bits.
+    """
+
+    def __init__(self, model: nn.Module, learning_rate: float, momentum: float) -> None:
+        parameters = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        for name, parameter in parameters:
+            if parameter.dtype is not torch.float32:
+                raise WorkloadError(
+                    f"Parameter {name!r} is {parameter.dtype}; allowed: torch.float32."
+                )
+        self._learning_rate, self._momentum = learning_rate, momentum
+        starts = [0]
+        for _, parameter in parameters:
+            starts.append(starts[-1] + -(-parameter.numel() // ALIGNMENT) * ALIGNMENT)
+        self.values = torch.zeros(starts[-1], device=next(model.parameters()).device)
+        self.velocity = torch.zeros_like(self.values)
+        for (_, parameter), start in zip(parameters, starts, strict=False):
+            place = slice(start, start + parameter.numel())
+            value = self.values[place].view(parameter.shape)
+            value.copy_(parameter.detach())
+            parameter.data = value
+            parameter.grad = self.velocity[place].view(parameter.shape)
+
+    def decay(self) -> None:
+        """Let the velocity fade: v ← m v."""
+        self.velocity.mul_(self._momentum)
+
+    def move(self) -> None:
+        """Follow the velocity: w ← w − ε v."""
+        self.values.add_(self.velocity, alpha=-self._learning_rate)
+
+
+def evaluate(workload: Workload, model: nn.Module, split: Split) -> Score:
+    """Return the mean loss and error over `split`; the model is in training mode afterwards."""
+    model.eval()
+    totals = torch.zeros(2, dtype=torch.float64, device=split.inputs.device)
+    chunks = zip(
+        torch.split(split.inputs, EVALUATION_CHUNK),
+        torch.split(split.targets, EVALUATION_CHUNK),
+        strict=True,
+    )
+    with torch.no_grad():
+        for inputs, targets in chunks:
+            outputs = model(inputs)
+            totals[0] += workload.loss(outputs, targets).sum(dtype=torch.float64)
+            totals[1] += workload.error(outputs, targets).sum(dtype=torch.float64)
+    model.train()
+    loss, error = (totals / len(split)).tolist()
+    return Score(loss, error)
+
+
+def segments(recipe: Recipe) -> Iterator[tuple[int, bool]]:
+    """Yield (step, look): the steps at which training pauses, and whether for a look or a check."""
+    looks = set(evaluation_steps(recipe.evaluation_schedule, recipe.steps))
+    for step in sorted(looks.union(range(CHECK_STEPS, recipe.steps, CHECK_STEPS))):
+        yield step, step in looks
+
+
+def has_diverged(initial_loss: float, final: Iterable[Score], final_train_loss: float) -> bool:
+    """Return whether a run that reached its last step has to count as diverged."""
+    return (
+        not all(score.is_finite() for score in final)
+        or final_train_loss > DIVERGENCE_RATIO * initial_loss
+    )
+
+
+@contextmanager
+def float32_arithmetic() -> Iterator[None]:
+    """Run the block in full float32, with deterministic convolutions, then restore the settings.
+
+    By default cuDNN multiplies float32 convolutions in TF32 (10 bits) and picks its algorithm anew
+    in each process.
+    """
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.backends.cudnn.flags(
+            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+        ):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+
+
+@dataclass(frozen=True)
+class _Final:
+    train: Score
+    validation: Score
+    test: Score
+
+
+@dataclass(frozen=True)
+class _Run:
+    steps: int
+    curve: tuple[Evaluation, ...]
+    final: _Final | None
+    """None: diverged."""
+
+
+def _run(workload: Workload, recipe: Recipe, model: nn.Module, shard: Split, data: Data) -> _Run:
+    head = Split(shard.inputs[:INITIAL_LOSS_EXAMPLES], shard.targets[:INITIAL_LOSS_EXAMPLES])
+    initial_loss = evaluate(workload, model, head).loss
+    ball = HeavyBall(model, recipe.learning_rate, recipe.momentum)
+    stock = batches(workload, recipe, shard)
+    curve: list[Evaluation] = []
+    step = steps_looked = 0
+    losses = 0.0
+    for end, look in segments(recipe):
+        losses += _descend(workload, model, ball, islice(stock, end - step))
+        step = end
+        if not math.isfinite(losses):
+            return _Run(step, tuple(curve), None)
+        if not look:
+            continue
+        validation = evaluate(workload, model, data.validation)
+        seen = step * min(recipe.batch_size, len(shard))
+        curve.append(
+            Evaluation(
+                step=step,
+                epoch=seen / len(shard),
+                examples_seen=seen,
+                train_loss=losses / (step - steps_looked),
+                validation_loss=_finite(validation.loss),
+                validation_error=_finite(validation.error),
+            )
+        )
+        if not validation.is_finite():
+            return _Run(step, tuple(curve), None)
+        losses, steps_looked = 0.0, step
+    final = _Final(
+        evaluate(workload, model, shard), validation, evaluate(workload, model, data.test)
+    )
+    if has_diverged(initial_loss, (final.train, final.test), final.train.loss):
+        return _Run(step, tuple(curve), None)
+    return _Run(step, tuple(curve), final)
+
+
+def _descend(
+    workload: Workload,
+    model: nn.Module,
+    ball: HeavyBall,
+    some_batches: Iterable[tuple[Tensor, Tensor]],
+) -> float:
+    """Make one update per batch; return the sum of the batches' losses."""
+    total = torch.zeros((), dtype=torch.float64, device=ball.values.device)
+    for inputs, targets in some_batches:
+        ball.decay()
+        loss = workload.loss(model(inputs), targets).mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        ball.move()
+        total += loss.detach()
+    return total.item()
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
