@@ -1,0 +1,207 @@
+"""Linear regression on numbers of which some are known only to lie in an interval.
+
+An optimum at the edge of a batch-size grid is no observation of the edge: it says that the
+optimum lies beyond. Least squares on such edges gave false verdicts in most synthetic sets;
+the likelihood of the interval does not.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_ndtr
+
+from analysis.errors import FitError
+
+__all__ = ["CensoredFits", "fit_interval_censored"]
+
+Floats = NDArray[np.float64]
+
+MINIMUM_SCALE = 1e-3
+"""Smallest residual standard deviation: keeps the likelihood bounded where a plane passes
+through every exact observation. A thousandth of an octave is far below what a grid resolves."""
+IDENTIFIED_INFORMATION = 1e-6
+"""Smallest eigenvalue of the information on the coefficients, in units of one exact observation
+of columns of mean square 1. Below it the likelihood is flat, or rises for ever (separation)."""
+MAXIMUM_SCALE = 1e8
+"""A residual standard deviation that grows beyond this has no finite maximum."""
+CONVERGED_DECREMENT = 1e-10
+"""Twice the log-likelihood that a last Newton step would still gain."""
+MAXIMUM_STEPS = 200
+HALVINGS = 40
+
+
+@dataclass(frozen=True, eq=False)
+class CensoredFits:
+    """Maximum-likelihood fits; the leading dimensions are those of the batch."""
+
+    coefficients: Floats
+    """(..., p); NaN where not identified."""
+    scale: Floats
+    """(...) residual standard deviation, at least `MINIMUM_SCALE`; NaN where not identified."""
+    log_likelihood: Floats
+    """(...) at the estimate; densities for exact observations, probabilities for intervals."""
+    identified: NDArray[np.bool_]
+    """(...) whether the likelihood has one finite maximum."""
+
+
+def fit_interval_censored(design: Floats, lower: Floats, upper: Floats) -> CensoredFits:
+    """Fit y = Xβ + σz, z standard normal, where only lower ≤ y ≤ upper is known of each y.
+
+    `lower` = `upper` is an exact observation; an infinite bound is an open one; two infinite
+    bounds say nothing. `design`: (..., n, p), with its column of ones where wanted; `lower`,
+    `upper`: (..., n). The leading dimensions broadcast, and all fits run at once.
+
+    In γ = β/σ and θ = 1/σ the log-likelihood is concave, so that damped Newton steps find the
+    maximum wherever there is one. Raises `FitError` on NaN, on lower > upper, or on a design
+    that is not finite.
+    Source: Olsen 1978, Econometrica 46(5); Burridge 1981, JRSS B 43(1) for intervals.
+    """
+    if not np.isfinite(design).all():
+        raise FitError("The design holds values that are not finite; drop or repair those rows.")
+    if not (lower <= upper).all():
+        raise FitError("Every lower bound must be a number no larger than its upper bound.")
+    rows, columns = design.shape[-2:]
+    batch = np.broadcast_shapes(design.shape[:-2], lower.shape[:-1], upper.shape[:-1])
+    x = np.broadcast_to(design, (*batch, rows, columns)).reshape(-1, rows, columns)
+    low, high = (np.broadcast_to(b, (*batch, rows)).reshape(-1, rows) for b in (lower, upper))
+    size = np.sqrt((x**2).mean(axis=-2, keepdims=True))
+    size[size == 0] = 1.0
+    likelihood = _Likelihood(x / size, low, high)
+    parameters, settled = _maximize(likelihood)
+    identified = settled & (likelihood.information(parameters) > IDENTIFIED_INFORMATION)
+    theta = parameters[:, -1]
+    coefficients = parameters[:, :-1] / theta[:, None] / size[:, 0]
+    return CensoredFits(
+        coefficients=np.where(identified[:, None], coefficients, np.nan).reshape(*batch, columns),
+        scale=np.where(identified, 1 / theta, np.nan).reshape(batch),
+        log_likelihood=likelihood.value(parameters).reshape(batch),
+        identified=identified.reshape(batch),
+    )
+
+
+class _Likelihood:
+    """The log-likelihood in φ = (γ, θ), for a batch of k fits with n rows and p columns.
+
+    With v = (-x, bound) the standardized bound is v·φ = θ·bound - xγ.
+    """
+
+    def __init__(self, x: Floats, lower: Floats, upper: Floats) -> None:
+        self.x = x
+        self.exact = lower == upper
+        self.low_open, self.high_open = np.isneginf(lower), np.isposinf(upper)
+        self.lower = np.where(self.low_open, 0.0, lower)
+        self.upper = np.where(self.high_open, 0.0, upper)
+        self.v_low = np.concatenate([-x, self.lower[..., None]], axis=-1)
+        self.v_high = np.concatenate([-x, self.upper[..., None]], axis=-1)
+
+    def start(self) -> Floats:
+        """Return (k, p + 1) parameters from least squares on midpoints and finite bounds."""
+        says = ~(self.low_open & self.high_open)
+        bounds = 2.0 - self.low_open - self.high_open
+        middle = (self.lower + self.upper) / np.maximum(bounds, 1.0)
+        weighted = self.x * says[..., None]
+        beta = np.einsum("kpn,kn->kp", np.linalg.pinv(weighted), middle * says)
+        left = (middle - np.einsum("knp,kp->kn", self.x, beta)) * says
+        spread = np.sqrt((left**2).sum(axis=-1) / np.maximum(says.sum(axis=-1), 1))
+        theta = 1 / np.maximum(spread, 0.1)
+        return np.concatenate([beta * theta[:, None], theta[:, None]], axis=-1)
+
+    def value(self, phi: Floats) -> Floats:
+        """Return (k,) log-likelihoods."""
+        a, b = self._standardized(phi)
+        density = np.log(phi[:, -1:]) + _log_density(a)
+        return np.where(self.exact, density, self._log_probability(a, b)).sum(axis=-1)
+
+    def slope_and_curvature(self, phi: Floats) -> tuple[Floats, Floats]:
+        """Return the (k, p + 1) gradient and the (k, p + 1, p + 1) negated Hessian."""
+        a, b = self._standardized(phi)
+        log_p = self._log_probability(a, b)
+        at_a = np.where(self.exact | self.low_open, 0.0, np.exp(_log_density(a) - log_p))
+        at_b = np.where(self.exact | self.high_open, 0.0, np.exp(_log_density(b) - log_p))
+        each = at_b[..., None] * self.v_high - at_a[..., None] * self.v_low
+        slope = each.sum(axis=1) - np.einsum("kn,knp->kp", self.exact * a, self.v_low)
+        slope[:, -1] += self.exact.sum(axis=-1) / phi[:, -1]
+        curvature = (
+            np.einsum("knp,knq->kpq", each, each)
+            + np.einsum("kn,knp,knq->kpq", at_b * b, self.v_high, self.v_high, optimize=True)
+            + np.einsum(
+                "kn,knp,knq->kpq", self.exact - at_a * a, self.v_low, self.v_low, optimize=True
+            )
+        )
+        curvature[:, -1, -1] += self.exact.sum(axis=-1) / phi[:, -1] ** 2
+        return slope, curvature
+
+    def information(self, phi: Floats) -> Floats:
+        """Return (k,) smallest eigenvalues of the information on γ, θ being eliminated."""
+        slope, curvature = self.slope_and_curvature(phi)
+        on_gamma, cross, on_theta = (
+            curvature[:, :-1, :-1],
+            curvature[:, :-1, -1],
+            curvature[:, -1, -1],
+        )
+        free = ~_scale_is_held(phi, slope) & (on_theta > 0)
+        share = np.where(free, 1 / np.where(free, on_theta, 1.0), 0.0)
+        schur = on_gamma - share[:, None, None] * cross[:, :, None] * cross[:, None, :]
+        return np.linalg.eigvalsh(schur)[:, 0]
+
+    def _standardized(self, phi: Floats) -> tuple[Floats, Floats]:
+        centre = np.einsum("knp,kp->kn", self.x, phi[:, :-1])
+        theta = phi[:, -1:]
+        return theta * self.lower - centre, theta * self.upper - centre
+
+    def _log_probability(self, a: Floats, b: Floats) -> Floats:
+        """Return log(Φ(b) - Φ(a)) from the tail that does not cancel; 0 where exact."""
+        a = np.where(self.low_open, -np.inf, a)
+        b = np.where(self.high_open, np.inf, b)
+        flip = a > 0
+        near, far = np.where(flip, -a, b), np.where(flip, -b, a)
+        near, far = np.where(self.exact, np.inf, near), np.where(self.exact, -np.inf, far)
+        log_near = log_ndtr(near)
+        return log_near + np.log1p(-np.exp(log_ndtr(far) - log_near))
+
+
+def _maximize(likelihood: _Likelihood) -> tuple[Floats, NDArray[np.bool_]]:
+    """Return the (k, p + 1) parameters at the maximum and whether each fit settled there."""
+    phi = likelihood.start()
+    value = likelihood.value(phi)
+    identity = np.eye(phi.shape[-1])
+    settled = np.zeros(len(phi), dtype=bool)
+    for _ in range(MAXIMUM_STEPS):
+        slope, curvature = likelihood.slope_and_curvature(phi)
+        held = _scale_is_held(phi, slope)
+        slope[held, -1] = 0.0
+        curvature[held, -1, :] = curvature[held, :, -1] = 0.0
+        curvature[held, -1, -1] = 1.0
+        ridge = 1e-12 * (1 + np.trace(curvature, axis1=1, axis2=2))
+        step = np.linalg.solve(curvature + ridge[:, None, None] * identity, slope[..., None])[
+            ..., 0
+        ]
+        lost = phi[:, -1] < 1 / MAXIMUM_SCALE
+        settled = ((slope * step).sum(axis=-1) < CONVERGED_DECREMENT) & ~lost
+        if (settled | lost).all():
+            break
+        length = _longest_step(phi[:, -1], step[:, -1])
+        length[settled | lost] = 0.0
+        for _ in range(HALVINGS):
+            tried = phi + length[:, None] * step
+            worse = likelihood.value(tried) < value - 1e-12 * np.abs(value)
+            if not worse.any():
+                break
+            length[worse] /= 2
+        phi, value = tried, likelihood.value(tried)
+    return phi, settled
+
+
+def _longest_step(theta: Floats, step: Floats) -> Floats:
+    """Return the (k,) fractions of the step, at most 1, that keep 0 < θ ≤ 1 / MINIMUM_SCALE."""
+    room = np.where(step > 0, 1 / MINIMUM_SCALE - theta, 0.9 * theta)
+    return np.minimum(1.0, room / np.maximum(np.abs(step), 1e-300))
+
+
+def _scale_is_held(phi: Floats, slope: Floats) -> NDArray[np.bool_]:
+    return (phi[:, -1] >= (1 - 1e-9) / MINIMUM_SCALE) & (slope[:, -1] > 0)
+
+
+def _log_density(z: Floats) -> Floats:
+    return -0.5 * z**2 - 0.5 * np.log(2 * np.pi)
