@@ -1,0 +1,98 @@
+"""Whether a fitted curve can be used, and with what reserve."""
+
+from enum import StrEnum
+
+import numpy as np
+from scipy.special import fdtrc, fdtri, stdtrit
+
+from analysis.curve_points import CurvePoints
+from analysis.jackknife import Jackknife
+from analysis.least_squares import EXPONENT_LIMIT, Array, fit_curves
+
+__all__ = ["FitStatus", "fit_status"]
+
+LEVEL = 0.95
+MISFIT_LEVEL = 0.001
+"""Chance at which a right form is called a poor fit: small, as the test ignores unequal noise."""
+ROUNDING = 1e-9
+"""Differences of log error below this are rounding, not noise."""
+
+
+class FitStatus(StrEnum):
+    """What to know before the fit is used; the first that applies."""
+
+    FLAT = "flat: the error cannot be told from a constant, so that no exponent is identified"
+    UNIDENTIFIED = "unidentified: exponent and floor trade off, and some |β| beyond 4 fits as well"
+    NARROW_RANGE = "narrow: the sizes span less than one decade; do not extrapolate"
+    POOR_FIT = "poor fit: the form misses the points by more than the noise of seeds explains"
+    FLOOR_AT_ZERO = "converged, with the floor γ at its bound 0"
+    CONVERGED = "converged"
+
+
+def fit_status(
+    points: CurvePoints, means: Array, theta: Array, loss: float, *, floor: bool
+) -> FitStatus:
+    """Return the first status that applies. `means`, `theta`: of all seeds, then of each fold."""
+    log_size = np.log(points.size)
+    parameters = 3 if floor else 2
+    if _is_flat(log_size, means, points.binomial_variance):
+        return FitStatus.FLAT
+    variance, freedom = _noise(points, parameters, loss)
+    if floor:
+        at_limit = [
+            fit_curves(log_size, means[:1], floor=True, exponent=limit)[1][0]
+            for limit in (-EXPONENT_LIMIT, EXPONENT_LIMIT)
+        ]
+        allowed = loss + variance * float(fdtri(1, freedom, LEVEL))
+        stray = np.abs(theta[:, 1]).max() >= EXPONENT_LIMIT
+        if stray or min(at_limit) <= allowed:
+            return FitStatus.UNIDENTIFIED
+    if points.size.max() < 10 * points.size.min():
+        return FitStatus.NARROW_RANGE
+    misfit = loss / (len(log_size) - parameters)
+    tested = len(points.seeds) > 1 and np.sqrt(misfit) > ROUNDING
+    if tested and _tail(misfit, variance, len(log_size) - parameters, freedom):
+        return FitStatus.POOR_FIT
+    if floor and theta[0, 2] == 0:
+        return FitStatus.FLOOR_AT_ZERO
+    return FitStatus.CONVERGED
+
+
+def _is_flat(log_size: Array, means: Array, binomial_variance: Array) -> bool:
+    """Return whether the straight line through the points could be level, at 95 %."""
+    centred = log_size - log_size.mean()
+    weights = centred / (centred @ centred)
+    slopes = means @ weights
+    if np.abs(slopes[0]) * np.ptp(log_size) < ROUNDING:
+        return True
+    if len(slopes) > 1:
+        jackknife = Jackknife(slopes[:1], slopes[1:, None])
+        variance, freedom = jackknife.standard_error[0] ** 2, jackknife.degrees_of_freedom
+    else:
+        residual = means[0] - means[0].mean() - slopes[0] * centred
+        freedom = len(log_size) - 2
+        variance = residual @ residual / freedom / (centred @ centred)
+    variance = variance + weights**2 @ binomial_variance
+    return bool(np.abs(slopes[0]) <= stdtrit(freedom, (1 + LEVEL) / 2) * np.sqrt(variance))
+
+
+def _noise(points: CurvePoints, parameters: int, loss: float) -> tuple[float, int]:
+    """Return the variance of a point's mean log error, and its degrees of freedom.
+
+    From what seeds and sizes leave unexplained, as a shift of a seed's whole curve does not blur
+    its shape; for a single seed, from the misfit of the curve.
+    """
+    scores = points.envelope.log_error
+    sizes, seeds = scores.shape
+    if len(points.seeds) < 2:
+        freedom = sizes - parameters
+        return loss / freedom, freedom
+    left = scores - np.nanmean(scores, axis=1, keepdims=True)
+    left = left - np.nanmean(left, axis=0)
+    freedom = int((~np.isnan(scores)).sum()) - sizes - seeds + 1
+    variance = float(np.nansum(left**2)) / freedom / seeds
+    return variance + float(points.binomial_variance.mean()), freedom
+
+
+def _tail(misfit: float, variance: float, upper: int, lower: int) -> bool:
+    return variance == 0 or bool(fdtrc(upper, lower, misfit / variance) < MISFIT_LEVEL)

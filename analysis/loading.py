@@ -1,0 +1,235 @@
+"""Results from a store into pandas, without the code that wrote them.
+
+`pandas.read_parquet(store / "cells")` works too. What `load_cells` adds: one row a cell although a
+killed run may have left two, the cells of one grid, a column for each axis that the workload
+declares, and the failed cells on request.
+"""
+
+import json
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from analysis import columns
+from analysis.errors import FitError
+
+__all__ = ["load_cells", "load_curves"]
+
+ATTEMPTS = "attempts"
+FAILED = "failed"
+READERS = 16
+"""Files read at a time: on an object store each costs a round trip, and a store has thousands."""
+
+
+def load_cells(
+    store: str | PathLike[str],
+    *,
+    study: str | None = None,
+    grid: str | None = None,
+    failed: bool = False,
+) -> pd.DataFrame:
+    """Return one row a cell: its axes and its results, in the order in which cells started.
+
+    Of several rows of one `cell_id` the earliest counts (by `started_at`, then `pack_id`). Every
+    axis that the workload declares (the JSON text in `workload_axes`) becomes a column. A Parquet
+    file that cannot be read is skipped with a warning that names it.
+
+    Args:
+        store: local folder, or a URI that `pyarrow.fs.FileSystem.from_uri` understands, such as
+            `s3://bucket/prefix?endpoint_override=…`.
+        study: name of a study: only the cells of its grids.
+        grid: name of a grid: only its cells. Needs `study` where several studies have the name.
+        failed: also return cells that failed and have no result, as rows with `status` "failed"
+            and empty axes, and two more columns: `error_message` of the last failure, and
+            `attempts`, the number of failed attempts.
+
+    Raises:
+        FitError: no cells, unknown study or grid, a grid's name in several studies, a workload axis
+            named like a column of the store.
+    """
+    folder = _Folder.open(store)
+    members = None if study is None and grid is None else _members(folder, study, grid)
+    cells = _first_rows(folder.read("cells"))
+    if members is not None and len(cells):
+        cells = cells[cells[columns.CELL_ID].isin(members)]
+    cells = _with_workload_axes(cells.reset_index(drop=True))
+    if failed:
+        failures = folder.read("failures")
+        if members is not None and len(failures):
+            failures = failures[failures[columns.CELL_ID].isin(members)]
+        cells = _with_failures(cells, failures)
+    if cells.empty:
+        of_grid = "" if members is None else f" of the {len(members)} that were asked for"
+        raise FitError(
+            f"No cell{of_grid} has a result in {folder.root!r} (Parquet files under cells/). "
+            "Check the path, or run the study first: scaling-study run STUDY --store STORE."
+        )
+    return cells
+
+
+def load_curves(store: str | PathLike[str], cells: pd.DataFrame) -> pd.DataFrame:
+    """Return the evaluations during training of `cells`, by cell and step.
+
+    `cells` is a frame from `load_cells`: only curves that were recorded by the pack whose row
+    counts are returned, so that a cell trained twice has one curve. Raises `FitError` where
+    `cells` lacks the columns `cell_id` or `pack_id`.
+    """
+    keys = [columns.CELL_ID, columns.PACK_ID]
+    if missing := [name for name in keys if name not in cells]:
+        raise FitError(
+            f"cells lacks {', '.join(missing)}; pass the frame that load_cells returned."
+        )
+    wanted = cells[keys].drop_duplicates()
+    curves = _Folder.open(store).read("curves", cell_ids=wanted[columns.CELL_ID].tolist())
+    if curves.empty:
+        return curves
+    steps = [*keys, columns.STEP]
+    curves = curves.merge(wanted, on=keys).drop_duplicates(steps)
+    return curves.sort_values(steps, ignore_index=True)
+
+
+@dataclass(frozen=True)
+class _Folder:
+    filesystem: Any
+    root: str
+    """Path inside the file system: what messages show, since a URI may hold credentials."""
+
+    @classmethod
+    def open(cls, store: str | PathLike[str]) -> "_Folder":
+        if isinstance(store, str) and "://" in store:
+            try:
+                filesystem, root = pafs.FileSystem.from_uri(store)
+            except pa.ArrowInvalid as error:
+                raise FitError(
+                    f"No file system opens a URI of scheme {urlsplit(store).scheme!r} like this. "
+                    "Allowed: a local path, or a URI of file, s3 or gs, such as s3://bucket/prefix."
+                ) from error
+            return cls(filesystem, root.rstrip("/"))
+        return cls(pafs.LocalFileSystem(), str(Path(store).expanduser().absolute()))
+
+    def read(self, part: str, cell_ids: Sequence[str] | None = None) -> pd.DataFrame:
+        """Return all rows of `<root>/<part>/*.parquet`, of `cell_ids` alone where given."""
+        selector = pafs.FileSelector(f"{self.root}/{part}", allow_not_found=True)
+        paths = sorted(
+            entry.path
+            for entry in self.filesystem.get_file_info(selector)
+            if entry.type == pafs.FileType.File
+            and entry.base_name.endswith(".parquet")
+            and not entry.base_name.startswith(".")
+        )
+        with ThreadPoolExecutor(READERS) as readers:
+            contents = list(readers.map(lambda path: self._table(path, cell_ids), paths))
+        tables = []
+        for path, content in zip(paths, contents, strict=True):
+            if isinstance(content, Exception):
+                warnings.warn(
+                    f"Skipped {path}: not a readable Parquet file ({content}). "
+                    "The next run sets it aside and trains its cells again.",
+                    stacklevel=3,
+                )
+            else:
+                tables.append(content)
+        if not tables:
+            return pd.DataFrame()
+        frame: pd.DataFrame = pa.concat_tables(tables, promote_options="permissive").to_pandas()
+        return frame
+
+    def _table(self, path: str, cell_ids: Sequence[str] | None) -> Any:
+        """Return the file's table, or the exception that says why it is no Parquet file."""
+        try:
+            with self.filesystem.open_input_file(path) as file:
+                content = file.read()
+        except FileNotFoundError as error:
+            raise FitError(f"{path} vanished while the store was read; load again.") from error
+        try:
+            table = pq.read_table(pa.BufferReader(content))
+        except (pa.ArrowInvalid, OSError) as error:
+            return error
+        if columns.CELL_ID not in table.column_names:
+            raise FitError(f"{path} has no column cell_id; it does not belong in this store.")
+        if cell_ids is None:
+            return table
+        return table.filter(pc.is_in(table[columns.CELL_ID], pa.array(cell_ids, pa.string())))
+
+
+def _first_rows(cells: pd.DataFrame) -> pd.DataFrame:
+    if cells.empty:
+        return cells
+    order = [columns.STARTED_AT, columns.PACK_ID, columns.CELL_ID]
+    return cells.sort_values(order).drop_duplicates(columns.CELL_ID)
+
+
+def _members(folder: _Folder, study: str | None, grid: str | None) -> frozenset[str]:
+    grids = folder.read("grids")
+    if grids.empty:
+        raise FitError(f"The store {folder.root!r} has no grids; load it without study and grid.")
+    known: dict[str, list[str]] = {}
+    for name, of_study in grids.groupby(columns.STUDY)[columns.GRID]:
+        known[str(name)] = sorted(set(of_study))
+    listing = "; ".join(f"{name}: {', '.join(names)}" for name, names in known.items())
+    if study is not None:
+        if study not in known:
+            raise FitError(f"Unknown study {study!r}. Studies and their grids here: {listing}.")
+        grids = grids[grids[columns.STUDY] == study]
+    if grid is not None:
+        holders = [name for name in known if study in (None, name) and grid in known[name]]
+        if not holders:
+            raise FitError(f"Unknown grid {grid!r}. Studies and their grids here: {listing}.")
+        if len(holders) > 1:
+            raise FitError(
+                f"Grid {grid!r} occurs in the studies {', '.join(holders)}; "
+                f"name one, such as study={holders[0]!r}."
+            )
+        grids = grids[grids[columns.GRID] == grid]
+    return frozenset(grids[columns.CELL_ID])
+
+
+def _with_workload_axes(cells: pd.DataFrame) -> pd.DataFrame:
+    if columns.WORKLOAD_AXES not in cells:
+        return cells
+    texts = cells[columns.WORKLOAD_AXES]
+    parsed = {text: _axes(text) for text in texts.dropna().unique()}
+    axes = pd.DataFrame([parsed.get(text, {}) for text in texts], index=cells.index)
+    reserved = {*cells.columns, columns.STUDY, columns.GRID, columns.ERROR_MESSAGE, ATTEMPTS}
+    if clash := sorted(reserved.intersection(axes.columns)):
+        raise FitError(
+            f"The workload's axes {clash} are named like columns of the store. Rename them in the "
+            "workload; to read these results meanwhile, use pandas.read_parquet(store / 'cells')."
+        )
+    return pd.concat([cells, axes], axis=1)
+
+
+def _axes(text: str) -> dict[str, Any]:
+    try:
+        axes = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise FitError(f"workload_axes holds {text!r}, which is not JSON: {error}.") from error
+    if not isinstance(axes, dict):
+        raise FitError(f"workload_axes holds {text!r}; a JSON object of names to values is needed.")
+    return axes
+
+
+def _with_failures(cells: pd.DataFrame, failures: pd.DataFrame) -> pd.DataFrame:
+    if failures.empty:
+        return cells.assign(**{columns.ERROR_MESSAGE: None, ATTEMPTS: 0})
+    attempt = [columns.CELL_ID, columns.PACK_ID, columns.ATTEMPT]
+    failures = failures.drop_duplicates(attempt).sort_values([columns.FAILED_AT, *attempt])
+    by_cell = failures.groupby(columns.CELL_ID)
+    attempts = by_cell.size()
+    last = by_cell[[columns.CELL_ID, columns.PACK_ID, columns.ERROR_MESSAGE]].tail(1)
+    if len(cells):
+        last = last[~last[columns.CELL_ID].isin(cells[columns.CELL_ID])]
+    joined = pd.concat([cells, last.assign(status=FAILED)], ignore_index=True)
+    joined[ATTEMPTS] = joined[columns.CELL_ID].map(attempts).fillna(0).astype(int)
+    return joined
