@@ -18,6 +18,7 @@ from enum import Enum
 from typing import Any, Literal, NamedTuple
 
 from orchestrator.axes import COMMON_AXES
+from orchestrator.errors import StudyFileError
 from workloads.axis import AxisKind, AxisValue
 
 __all__ = ["COMMON_KINDS", "Constraint", "ConstraintError"]
@@ -38,8 +39,8 @@ ALLOWED = "names, numbers, quoted text, < <= > >= == !=, and, or, not, + - * / a
 Values = Mapping[str, AxisValue]
 
 
-class ConstraintError(ValueError):
-    """A `where` that cannot be read, or not be evaluated; the message says where and why."""
+class ConstraintError(StudyFileError):
+    """A `where` that cannot be read or evaluated; whoever knows the line adds it."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,9 @@ class Constraint:
         except ArithmeticError as error:
             looked_at = ", ".join(f"{name}={values[name]}" for name in sorted(self.names))
             raise ConstraintError(
-                f"where {self.text!r} has no value at {looked_at}: {error}; allowed: finite "
-                "arithmetic. Multiply out the division, or guard it: `x != 0 and 1 / x > 2`."
+                f"where {self.text!r} has no value at {looked_at}: {error}; allowed: "
+                "arithmetic that has one. Multiply the division out, or guard it: "
+                "`x != 0 and 1 / x > 2`."
             ) from error
 
 
@@ -180,11 +182,11 @@ class _Parser:
         return self._expect(_Type.TRUTH, node)
 
     def _either(self) -> _Node:
-        """both ("or" both)*."""
+        # both ("or" both)*
         return self._joined("or", self._both, any)
 
     def _both(self) -> _Node:
-        """negation ("and" negation)*."""
+        # negation ("and" negation)*
         return self._joined("and", self._negation, all)
 
     def _joined(self, word: str, rule: Callable[[], _Node], judge: Callable[..., bool]) -> _Node:
@@ -199,7 +201,7 @@ class _Parser:
         )
 
     def _negation(self) -> _Node:
-        """ "not" negation | comparison."""
+        # "not" negation | comparison
         column = self._token.column
         if not self._take("not"):
             return self._comparison()
@@ -207,7 +209,7 @@ class _Parser:
         return _Node(_Type.TRUTH, lambda values: not part(values), column)
 
     def _comparison(self) -> _Node:
-        """sum (comparison sum)*; a chain compares neighbours."""
+        # sum (comparison sum)*; a chain compares neighbours
         first = left = self._sum()
         links: list[tuple[Callable[[Any, Any], bool], Callable[[Values], Any]]] = []
         while (sign := self._take(*_COMPARISONS)) is not None:
@@ -235,11 +237,11 @@ class _Parser:
         return _Node(_Type.TRUTH, chain, first.column)
 
     def _sum(self) -> _Node:
-        """product (("+" | "-") product)*."""
+        # product (("+" | "-") product)*
         return self._folded(("+", "-"), self._product)
 
     def _product(self) -> _Node:
-        """signed (("*" | "/") signed)*."""
+        # signed (("*" | "/") signed)*
         return self._folded(("*", "/"), self._signed)
 
     def _folded(self, signs: tuple[str, ...], rule: Callable[[], _Node]) -> _Node:
@@ -260,7 +262,7 @@ class _Parser:
         return _Node(_Type.NUMBER, fold, first.column)
 
     def _signed(self) -> _Node:
-        """("-" | "+") signed | atom."""
+        # ("-" | "+") signed | atom
         sign = self._take("-", "+")
         if sign is None:
             return self._atom()
@@ -270,7 +272,7 @@ class _Parser:
         return _Node(_Type.NUMBER, lambda values: -part(values), sign.column)
 
     def _atom(self) -> _Node:
-        """number | text | name | "(" either ")"."""
+        # number | text | name | "(" either ")"
         token = self._token
         if token.kind == "number":
             self._next += 1
@@ -302,10 +304,10 @@ class _Parser:
         kind = self._kinds.get(name)
         if kind is None:
             near = get_close_matches(name, self._kinds, n=1)
-            hint = f". Did you mean {near[0]}?" if near else ""
+            hint = f"Did you mean {near[0]!r}? " if near else ""
             raise self._error(
                 token.column,
-                f"unknown name {name!r}; allowed: {', '.join(sorted(self._kinds))}{hint}",
+                f"unknown name {name!r}. {hint}Allowed: {', '.join(sorted(self._kinds))}",
             )
         self.names.add(name)
         type_ = _Type.TEXT if kind is AxisKind.TEXT else _Type.NUMBER
@@ -336,7 +338,8 @@ class _Parser:
         self._depth += 1
         if self._depth > DEEPEST:
             raise self._error(
-                self._token.column, f"more than {DEEPEST} levels inside each other; split the grid"
+                self._token.column,
+                f"more than {DEEPEST} levels inside each other; allowed: {DEEPEST}. Split the grid",
             )
         node = rule()
         self._depth -= 1
@@ -357,10 +360,10 @@ class _Parser:
 
     def _unexpected(self) -> ConstraintError:
         token = self._token
-        what = "the end" if token.kind == "end" else repr(token.text[:30])
+        what = "ends too early" if token.kind == "end" else f"unexpected {token.text[:30]!r}"
         instead = _INSTEAD.get(token.text)
-        hint = f". Write {instead}" if instead else ""
-        return self._error(token.column, f"unexpected {what}; allowed: {ALLOWED}{hint}")
+        hint = f"write {instead}; " if instead else ""
+        return self._error(token.column, f"{what}; {hint}allowed: {ALLOWED}")
 
     @staticmethod
     def _error(column: int, message: str) -> ConstraintError:

@@ -1,0 +1,114 @@
+"""How long a cell trains: steps, epochs, examples, or the summed learning rate.
+
+What to use when: `epochs` for learning curves (every shard seen equally often), `steps` for equal
+compute, `examples` for equal compute across batch sizes, `cumulative_learning_rate` (T = c/ε) to
+compare learning rates at equal training time of the gradient flow, as batch laws need.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from orchestrator.axes import shown
+from orchestrator.errors import StudyFileError
+from workloads.axis import Axis, AxisError, AxisKind
+
+__all__ = ["Budget", "BudgetError", "BudgetKind"]
+
+MOST_STEPS = 10**12
+"""Steps of one cell: beyond it a budget is a slip of the pen, a year at 30,000 steps a second."""
+
+
+class BudgetError(StudyFileError):
+    """A budget that no cell can train; whoever knows the line adds it."""
+
+
+class BudgetKind(StrEnum):
+    """What a budget counts."""
+
+    STEPS = "steps"
+    EPOCHS = "epochs"
+    EXAMPLES = "examples"
+    CUMULATIVE_LEARNING_RATE = "cumulative_learning_rate"
+
+
+_AMOUNTS = {
+    kind: Axis(name=kind.value, kind=number, meaning="", minimum=minimum, exclusive_minimum=open_)
+    for kind, number, minimum, open_ in (
+        (BudgetKind.STEPS, AxisKind.INTEGER, 1, False),
+        (BudgetKind.EPOCHS, AxisKind.NUMBER, 0, True),
+        (BudgetKind.EXAMPLES, AxisKind.INTEGER, 1, False),
+        (BudgetKind.CUMULATIVE_LEARNING_RATE, AxisKind.NUMBER, 0, True),
+    )
+}
+
+ALLOWED = "one of {" + ": n}, {".join(BudgetKind) + ": n}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How long every cell of a grid trains. Raises `BudgetError` on an amount out of bounds."""
+
+    kind: BudgetKind
+    """What is counted."""
+    amount: float
+    """How many: an integer for steps and examples, a positive number for the others."""
+
+    def __post_init__(self) -> None:
+        try:
+            amount = _AMOUNTS[self.kind].cast(self.amount)
+        except AxisError as error:
+            raise BudgetError(f"budget: {error} Change it.") from error
+        object.__setattr__(self, "amount", amount)
+
+    @classmethod
+    def from_dict(cls, values: object) -> "Budget":
+        """Return the budget that a study file words as one pair, like `{epochs: 40}`."""
+        if not isinstance(values, Mapping) or len(values) != 1:
+            raise BudgetError(f"budget is {shown(values)}; allowed: exactly {ALLOWED}. Write one.")
+        ((kind, amount),) = values.items()
+        if kind not in tuple(BudgetKind):
+            raise BudgetError(f"budget counts {kind!r}; allowed: {ALLOWED}. Rename it.")
+        if amount is None or isinstance(amount, dict | list | tuple):
+            raise BudgetError(
+                f"budget: {kind} is {shown(amount)}; "
+                f"allowed: {_AMOUNTS[BudgetKind(kind)].allowed()}. Write a number."
+            )
+        return cls(kind=BudgetKind(kind), amount=amount)
+
+    def to_dict(self) -> dict[str, float]:
+        """Return the budget as a study file words it; `from_dict` inverts it."""
+        return {self.kind.value: self.amount}
+
+    @property
+    def wording(self) -> str:
+        """The budget in words, as the column `budget` keeps it: 'epochs=40'."""
+        amount = self.amount
+        return f"{self.kind}={amount if isinstance(amount, int) else format(amount, '.12g')}"
+
+    def steps(self, *, train_examples: int, batch_size: int, learning_rate: float) -> int:
+        """Return the number of updates T of one cell.
+
+        N = `train_examples`, B = min(`batch_size`, N), ε = `learning_rate`. An epoch has
+        max(1, ⌊N/B⌋) steps (the last partial batch is dropped), e epochs round(e × that); n
+        examples take ⌈n/B⌉ steps; a cumulative learning rate c takes round(c/ε). Raises
+        `BudgetError` where that is 0 steps, or more than 10¹².
+        """
+        batch = min(batch_size, train_examples)
+        exact: float
+        match self.kind:
+            case BudgetKind.STEPS:
+                exact = self.amount
+            case BudgetKind.EPOCHS:
+                exact = self.amount * (train_examples // batch)
+            case BudgetKind.EXAMPLES:
+                exact = -(-self.amount // batch)
+            case BudgetKind.CUMULATIVE_LEARNING_RATE:
+                exact = self.amount / learning_rate
+        if not 0.5 < exact <= MOST_STEPS:
+            raise BudgetError(
+                f"budget {self.wording} is {exact:g} steps for {train_examples} examples, batch "
+                f"{batch_size} and learning rate {learning_rate:g}; allowed: 1 to {MOST_STEPS:g}. "
+                f"Change the amount of {self.kind}."
+            )
+        return round(exact)

@@ -1,0 +1,92 @@
+"""What one trial holds of the machine: CPUs and GPUs, by the size of the model."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from orchestrator.axes import shown
+from orchestrator.validation import Spec, checked
+from orchestrator.yaml_lines import Document
+
+__all__ = ["ResourceRule", "Resources"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResourceRule:
+    """What a trial holds for models up to a size."""
+
+    cpus: float
+    """CPU cores, above 0; a share of one is allowed."""
+    gpus: float
+    """GPUs: 0, a share of one in (0, 1), or a whole number (Ray's rule)."""
+    up_to_parameters: float | None = None
+    """Parameters of the largest model that the rule covers, itself included; None: any."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """Rules by parameter count."""
+
+    rules: tuple[ResourceRule, ...] = (ResourceRule(cpus=1, gpus=0),)
+    """At least one; bounds rise strictly, and only the last rule has none."""
+
+    def for_parameters(self, count: int) -> tuple[float, float]:
+        """Return (cpus, gpus) for a model of `count` parameters: the first rule that covers it."""
+        return next(
+            (rule.cpus, rule.gpus)
+            for rule in self.rules
+            if rule.up_to_parameters is None or count <= rule.up_to_parameters
+        )
+
+    @classmethod
+    def from_document(cls, document: Document) -> "Resources":
+        """Return what stands under `resources`: one rule, or a list of rules.
+
+        Raises `StudyFileError`, with the line, unless the bounds rise and the last rule has none.
+        """
+        stated = document.value.get("resources", {"cpus": 1, "gpus": 0})
+        if isinstance(stated, dict):
+            rules = [_rule(document, stated)]
+        elif isinstance(stated, list) and stated:
+            rules = [_rule(document, item, position) for position, item in enumerate(stated)]
+        else:
+            raise document.error(
+                ("resources",),
+                f"resources is {shown(stated)}; allowed: {{cpus: 1, gpus: 0}}, or a list of such "
+                "rules with up_to_parameters.",
+            )
+        smallest = 0.0
+        for position, rule in enumerate(rules):
+            last = position == len(rules) - 1
+            bound = rule.up_to_parameters
+            if (bound is None) is not last or not (bound is None or bound > smallest):
+                raise document.error(
+                    ("resources", position),
+                    f"resources: rule {position + 1} of {len(rules)} has up_to_parameters "
+                    f"{'unstated' if bound is None else format(bound, 'g')}; allowed: a bound that "
+                    "rises from rule to rule, and none on the last. Sort the rules.",
+                )
+            smallest = bound or smallest
+        return cls(rules=tuple(rules))
+
+
+def _whole_above_one(value: float) -> float:
+    if value > 1 and not value.is_integer():
+        raise ValueError(value)
+    return value
+
+
+class _RuleSpec(Spec):
+    cpus: float = Field(ge=1e-4, le=1e6, description="a number of CPU cores in [0.0001, 1e6]")
+    gpus: Annotated[float, AfterValidator(_whole_above_one)] = Field(
+        ge=0, le=1e6, description="0, a share of a GPU in (0, 1), or a whole number of GPUs"
+    )
+    up_to_parameters: float | None = Field(
+        default=None, ge=1, le=1e18, description="a number of parameters in [1, 1e18]"
+    )
+
+
+def _rule(document: Document, values: object, *position: int) -> ResourceRule:
+    spec = checked(_RuleSpec, values, document, ("resources", *position))
+    return ResourceRule(cpus=spec.cpus, gpus=spec.gpus, up_to_parameters=spec.up_to_parameters)
