@@ -192,9 +192,7 @@ def _checked(
 def _numbers(values: "pd.Series[float]", *, missing_allowed: bool = False) -> "pd.Series[float]":
     """Return `values` as floats of 12 significant digits, so that 0.1 * 3 and 0.3 agree."""
     numbers = pd.to_numeric(values, errors="coerce").astype(np.float64)
-    bad = ~np.isfinite(numbers)
-    if missing_allowed:
-        bad = numbers.isna() & values.notna()
+    bad = numbers.isna() & values.notna() if missing_allowed else ~np.isfinite(numbers)
     if bad.any():
         raise FitError(
             f"{values.name!r} is {values[bad].iloc[0]!r} in {int(bad.sum())} rows; "
@@ -209,7 +207,8 @@ def _numbers(values: "pd.Series[float]", *, missing_allowed: bool = False) -> "p
 
 def _factorize(table: pd.DataFrame, names: list[str]) -> tuple[NDArray[np.intp], pd.DataFrame]:
     """Return each row's code and the distinct rows in ascending order."""
-    codes = table.groupby(names, sort=True, observed=True).ngroup().to_numpy()
+    order = table.groupby(names, sort=True, observed=True).ngroup()
+    codes: NDArray[np.intp] = np.asarray(order, dtype=np.intp)
     distinct = table[names].iloc[np.unique(codes, return_index=True)[1]]
     return codes, distinct.reset_index(drop=True)
 
@@ -256,4 +255,4 @@ def _chance(
         known = pd.Series(float(chance_error), index=table.index)
     else:
         raise FitError(f"`chance_error` is {chance_error!r}; pass a column or a finite number.")
-    return known.groupby(group).max().to_numpy(dtype=np.float64)
+    return np.asarray(known.groupby(group).max(), dtype=np.float64)

@@ -9,10 +9,10 @@ Verdicts rest on this regression of peaks alone: the windowed collapse of the cu
 make a factor inconclusive where the two disagree, is not part of this version.
 """
 
-import html
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -20,14 +20,20 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis import columns
-from analysis.batch_grid import BatchGrid, arrange_batch_grid
-from analysis.censored_regression import fit_interval_censored
+from analysis.batch_grid import arrange_batch_grid
 from analysis.errors import FitError
-from analysis.jackknife import Jackknife
-from analysis.optimum import ALPHA, BatchForm, OptimumLabel, find_peaks, optima_frame
+from analysis.optimum import ALPHA, BatchForm, find_peaks, optima_frame
+from analysis.peak_regression import (
+    FACTORS,
+    PeakObservations,
+    PeakRegression,
+    evidence,
+    regress_peaks,
+)
+from analysis.regime import regime_diagnostics, regime_flags
+from analysis.summary_table import Summary, json_number
 from analysis.verdict import (
     PROVISIONAL,
-    Evidence,
     Judgement,
     Verdict,
     judge_factor,
@@ -36,59 +42,16 @@ from analysis.verdict import (
     t_interval,
 )
 
-__all__ = ["FACTORS", "BatchSizeLaw", "PeakObservations", "check_batch_size_law"]
+__all__ = ["BatchSizeLaw", "check_batch_size_law"]
 
 Floats = NDArray[np.float64]
 
-FACTORS = ("learning_rate", "train_examples", "momentum")
-"""Keys of exponents and verdicts; the momentum factor is 1 / (1 - m)."""
 MARGIN = 0.15
 """Default half width δ of the band that counts as an exponent of 1."""
 PEAKS_ALONE = (
     "Verdicts rest on the regression of peaks alone; the windowed collapse is not part of this "
     "version."
 )
-START_UP = 10.0
-"""Steps times (1 - m) below which momentum has hardly built up when training ends."""
-LARGE_BATCH_SHARE = 0.1
-"""B_opt / N from which B and B / (1 - B/N) give different exponents."""
-
-
-@dataclass(frozen=True, eq=False)
-class PeakObservations:
-    """What the regression sees: G groups, in S + 1 folds of which the first has every seed."""
-
-    octaves: Floats
-    """(G, 3) log₂ ε, log₂ N, log₂ 1/(1 - m)."""
-    lower: Floats
-    """(S + 1, G) lower bounds on log₂ B_opt; equal to `upper` where there is an estimate."""
-    upper: Floats
-    """(S + 1, G) upper bounds."""
-    label: NDArray[np.object_]
-    """(G,) labels with every seed."""
-    seeds: tuple[object, ...]
-    """(S) labels; fold 1 + s leaves out seed s."""
-
-    @property
-    def informative(self) -> NDArray[np.bool_]:
-        """(G,) whether anything is known of the group's optimum."""
-        return self.label != OptimumLabel.FLAT
-
-
-@dataclass(frozen=True, eq=False)
-class PeakRegression:
-    """Exponents of a regression of peaks, their jackknife, and what could not be estimated."""
-
-    exponents: Floats
-    """(3,) NaN where the design does not determine the factor's exponent."""
-    covariance: Floats
-    """(3, 3) jackknife covariance; infinite where a fold could not be estimated."""
-    residual_octaves: float
-    """Standard deviation of B_opt about the law, in octaves."""
-    variance_inflation: Floats
-    """(3,) infinite for a factor that does not vary or is collinear."""
-    failure: str
-    """Why there is no standard error, as a clause; empty if there is."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -112,7 +75,9 @@ class BatchSizeLaw:
     """Test of a = c (momentum acts as ε/(1 - m)): difference, standard_error, lower95, upper95,
     lower90, upper90, verdict, reason."""
     regime: Mapping[str, Any]
-    """Where the study stands: labels, B/N, steps against 1/(1 - m), residual in octaves."""
+    """Where the study stands: groups by label, B/N, steps against 1/(1 - m)."""
+    residual_octaves: float
+    """Standard deviation of B_opt about the law; NaN where there is no regression."""
     y: str
     """Column of the error."""
     form: BatchForm
@@ -132,54 +97,62 @@ class BatchSizeLaw:
         """Return the exponents' intervals: indexed by factor, columns `lower` and `upper`."""
         if not 0 < level < 1:
             raise FitError(f"`level` is {level!r}; allowed: a number between 0 and 1.")
-        bounds = [
-            t_interval(row.exponent, row.standard_error, self.degrees_of_freedom, level)
-            for row in self.exponents.itertuples()
-        ]
+        numbers = self.exponents[["exponent", "standard_error"]].to_numpy()
+        bounds = [t_interval(a, se, self.degrees_of_freedom, level) for a, se in numbers]
         return pd.DataFrame(bounds, index=self.exponents.index, columns=["lower", "upper"])
 
-    def summary(self) -> str:
-        """Return the result as text: exponents, verdicts with reasons, regime, exclusions."""
-        labels = ", ".join(f"{n} {label}" for label, n in self.regime["labels"].items())
-        lines = [
-            f"B_opt ∝ ε^a N^b (1/(1-m))^c on {self.y}: {self.n_cells} cells, {len(self.optima)} "
-            f"groups ({labels}), {self.degrees_of_freedom + 1} seeds, form {self.form}, "
-            f"margin {self.margin:g}.",
-            "",
-            self.exponents.to_string(float_format=lambda value: f"{value:.3f}"),
-            "",
+    def summary(self) -> Summary:
+        """Return a printable summary: exponents, verdicts with reasons, flags, exclusions."""
+        groups = ", ".join(f"{n} {label}" for label, n in self.regime["groups"].items() if n)
+        table = self.exponents[["exponent", "standard_error", "lower95", "upper95"]]
+        facts = (
+            ("Error", self.y),
+            ("Batch size", self.form),
+            ("Groups", f"{len(self.optima)}: {groups}"),
+            ("Seeds", str(self.degrees_of_freedom + 1)),
+            ("Cells", str(self.n_cells)),
+            ("Margin", f"{self.margin:g}"),
+            ("Residual", f"{self.residual_octaves:.2g} octaves"),
+            ("Interval", "jackknife over seeds, 95%"),
+        )
+        equivalence = self.momentum_equivalence
+        notes = (
             *(f"{name}: {self.verdicts[name]}. {self.reasons[name]}" for name in self.verdicts),
-            f"a = c: {self.momentum_equivalence['verdict']}. {self.momentum_equivalence['reason']}",
+            f"learning rate as 1/(1-m): {equivalence['verdict']}. {equivalence['reason']}",
             *(f"Flag: {flag}" for flag in self.flags),
             *self.optima.attrs["notes"],
             PEAKS_ALONE,
             PROVISIONAL,
-        ]
-        return "\n".join(lines)
+        )
+        return Summary(
+            title="B_opt = ε^a N^b (1/(1-m))^c · const, against a = b = c = 1",
+            facts=facts,
+            table=table,
+            notes=notes,
+        )
 
     def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(self.summary())}</pre>"
+        return self.summary()._repr_html_()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON; an infinite bound or a missing number is None."""
-        optima = self.optima.astype(object)
+        """Return plain values for JSON: infinite bounds are "inf" and "-inf", NaN is None."""
         return {
             "y": self.y,
             "form": self.form,
             "margin": self.margin,
             "degrees_of_freedom": self.degrees_of_freedom,
+            "residual_octaves": json_number(self.residual_octaves),
             "exponents": _plain(self.exponents.to_dict(orient="index")),
-            "verdicts": {name: str(verdict) for name, verdict in self.verdicts.items()},
+            "verdicts": _plain(self.verdicts),
             "reasons": dict(self.reasons),
             "momentum_equivalence": _plain(self.momentum_equivalence),
             "flags": list(self.flags),
             "regime": _plain(self.regime),
-            "notes": list(self.optima.attrs["notes"]),
-            "optima": _plain(optima.to_dict(orient="records")),
-            "excluded": _plain(self.excluded.astype(object).to_dict(orient="records")),
+            "notes": [*self.optima.attrs["notes"], PEAKS_ALONE, PROVISIONAL],
+            "optima": _plain(self.optima.to_dict(orient="records")),
+            "excluded": _plain(self.excluded.to_dict(orient="records")),
             "n_cells": self.n_cells,
             "cell_ids": list(self.cell_ids),
-            "status": [PEAKS_ALONE, PROVISIONAL],
         }
 
 
@@ -250,16 +223,24 @@ def check_batch_size_law(
     judged["joint"] = judge_jointly(judged)
     optima = optima_frame(grid, peaks, form=form)
     exponents = _exponents_frame(regression, freedom)
-    regime = _regime(grid, optima, regression, learning_rate, momentum, batch_size, train_examples)
+    regime = regime_diagnostics(
+        grid,
+        optima,
+        learning_rate=learning_rate,
+        train_examples=train_examples,
+        momentum=momentum,
+        batch_size=batch_size,
+    )
     return BatchSizeLaw(
         exponents=exponents,
         verdicts={name: judgement.verdict for name, judgement in judged.items()},
         reasons={name: judgement.reason for name, judgement in judged.items()},
-        flags=_flags(judged, exponents, regime, y),
+        flags=(*_flags(judged, exponents, y), *regime_flags(regime)),
         optima=optima,
         excluded=grid.excluded,
         momentum_equivalence=_momentum_equivalence(regression, freedom, margin),
         regime=regime,
+        residual_octaves=regression.residual_octaves,
         y=y,
         form=form,
         margin=margin,
@@ -270,87 +251,10 @@ def check_batch_size_law(
     )
 
 
-def regress_peaks(observations: PeakObservations) -> PeakRegression:
-    """Regress the optima of all folds on the factors that the informative groups vary."""
-    octaves, informative = observations.octaves, observations.informative
-    inflation = variance_inflation(octaves[informative])
-    exponents, covariance = np.full(3, np.nan), np.full((3, 3), np.inf)
-    used = _independent(octaves[informative])
-    design = np.column_stack([np.ones(len(octaves)), octaves[:, used] - octaves[:, used].mean(0)])
-    fits = fit_interval_censored(design, observations.lower, observations.upper)
-    failure = _failure(fits.identified, observations.seeds)
-    determined = np.isfinite(inflation[used])
-    named = np.array(used, dtype=np.intp)[determined]
-    estimates = fits.coefficients[:, 1:][:, determined]
-    exponents[named] = estimates[0]
-    if not failure:
-        covariance[np.ix_(named, named)] = Jackknife(estimates[0], estimates[1:]).covariance
-    return PeakRegression(exponents, covariance, float(fits.scale[0]), inflation, failure)
-
-
-def evidence(observations: PeakObservations, regression: PeakRegression, factor: int) -> Evidence:
-    """Return what the verdict on one factor (its index in `FACTORS`) rests on."""
-    octaves, label = observations.octaves[:, factor], observations.label
-    return Evidence(
-        exponent=float(regression.exponents[factor]),
-        standard_error=math.sqrt(regression.covariance[factor, factor]),
-        degrees_of_freedom=len(observations.seeds) - 1,
-        levels=len(np.unique(octaves)),
-        octaves=float(np.ptp(octaves)),
-        variance_inflation=float(regression.variance_inflation[factor]),
-        seeds=len(observations.seeds),
-        groups=len(label),
-        flat=int((label == OptimumLabel.FLAT).sum()),
-        plateau=int((label == OptimumLabel.PLATEAU).sum()),
-        censored=int((label == OptimumLabel.CENSORED).sum()),
-        interior_levels=len(np.unique(octaves[label == OptimumLabel.INTERIOR])),
-        failure=regression.failure,
-    )
-
-
-def variance_inflation(octaves: Floats) -> Floats:
-    """Return (3,) 1/(1 - R²) of each factor on the others; infinite if constant or collinear."""
-    centred = octaves - octaves.mean(axis=0) if len(octaves) else np.zeros((1, 3))
-    size = np.sqrt((centred**2).sum(axis=0))
-    scaled = centred / np.where(size > 1e-9, size, np.inf)
-    inflation = np.full(scaled.shape[1], np.inf)
-    for factor in np.flatnonzero(size > 1e-9):
-        others = np.delete(scaled, factor, axis=1)
-        left = (
-            scaled[:, factor] - others @ np.linalg.lstsq(others, scaled[:, factor], rcond=1e-9)[0]
-        )
-        unexplained = float(left @ left)
-        if unexplained > 1e-9:
-            inflation[factor] = 1 / unexplained
-    return inflation
-
-
-def _independent(octaves: Floats) -> list[int]:
-    """Return the first factors that are linearly independent and vary."""
-    used: list[int] = []
-    for factor in range(octaves.shape[1]):
-        chosen = octaves[:, [*used, factor]]
-        centred = chosen - chosen.mean(axis=0) if len(chosen) else chosen
-        if len(chosen) and np.linalg.matrix_rank(centred, tol=1e-6) == len(used) + 1:
-            used.append(factor)
-    return used
-
-
 def _folds(seeds: int) -> NDArray[np.bool_]:
     """Return (S + 1, S) seeds kept: all of them, then all but each; one row for a single seed."""
     everyone = np.ones((1, seeds), dtype=bool)
     return np.concatenate([everyone, ~np.eye(seeds, dtype=bool)]) if seeds > 1 else everyone
-
-
-def _failure(identified: NDArray[np.bool_], seeds: tuple[object, ...]) -> str:
-    if not identified[0]:
-        return "the optima do not determine the regression (too few, or all at the same edge)"
-    lost = [str(seed) for seed, fold in zip(seeds, identified[1:], strict=False) if not fold]
-    if lost:
-        return f"without seed {', '.join(lost)} the optima no longer determine the regression"
-    if len(seeds) < 2:
-        return "one seed has no spread"
-    return ""
 
 
 def _factor_octaves(
@@ -367,6 +271,7 @@ def _factor_octaves(
         value = m[~m.between(0, 1, inclusive="left")].iloc[0]
         raise FitError(f"{momentum!r} is {value:g} in the table; allowed: in [0, 1).")
     factors = np.column_stack([groups[learning_rate], groups[train_examples], 1 / (1 - m)])
+    # 9 digits: 1/(1 - .9) and 10 are one level
     return np.asarray(np.log2(factors).round(9), dtype=np.float64)
 
 
@@ -412,97 +317,28 @@ def _momentum_equivalence(
     }
 
 
-def _regime(
-    grid: BatchGrid,
-    optima: pd.DataFrame,
-    regression: PeakRegression,
-    learning_rate: str,
-    momentum: str,
-    batch_size: str,
-    train_examples: str,
-) -> dict[str, Any]:
-    used = grid.cells
-    share = used[batch_size] / used[train_examples]
-    optimal_share = optima["optimal_batch_size"] / grid.train_examples
-    regime: dict[str, Any] = {
-        "labels": {str(k): int((optima["label"] == k).sum()) for k in OptimumLabel},
-        "batch_over_train_examples": [float(share.min()), float(share.max())],
-        "optimum_over_train_examples": [float(optimal_share.min()), float(optimal_share.max())],
-        "residual_octaves": regression.residual_octaves,
-    }
-    if columns.STEPS in used:
-        steps = used[columns.STEPS].astype(np.float64)
-        built_up = steps * (1 - used[momentum])
-        regime["steps"] = [float(steps.min()), float(steps.max())]
-        regime["smallest_steps_times_one_minus_momentum"] = float(built_up.min())
-        regime["share_of_cells_in_momentum_start_up"] = float((built_up < START_UP).mean())
-        regime["held_fixed"] = _held_fixed(steps, used, learning_rate, batch_size, train_examples)
-    return regime
-
-
-def _held_fixed(
-    steps: "pd.Series[float]",
-    used: pd.DataFrame,
-    learning_rate: str,
-    batch_size: str,
-    train_examples: str,
-) -> str:
-    """Return which budget the steps follow: steps, epochs, cumulative learning rate, or mixed."""
-    candidates = {
-        "steps": steps,
-        "cumulative learning rate": steps * used[learning_rate],
-        "examples": steps * used[batch_size],
-        "epochs": steps * used[batch_size] / used[train_examples],
-    }
-    # 5 %: steps are whole numbers, and a partial last batch is dropped
-    held = [name for name, value in candidates.items() if value.max() <= 1.05 * value.min()]
-    return held[0] if held else "mixed"
-
-
-def _flags(
-    judged: Mapping[str, Judgement],
-    exponents: pd.DataFrame,
-    regime: Mapping[str, Any],
-    y: str,
-) -> tuple[str, ...]:
+def _flags(judged: Mapping[str, Judgement], exponents: pd.DataFrame, y: str) -> list[str]:
     flags = [
         f"{name}: 1 itself excluded, though the exponent counts as 1 within the margin "
-        f"(95 % interval [{row.lower95:.3f}, {row.upper95:.3f}])."
-        for name, row in zip(FACTORS, exponents.itertuples(), strict=True)
+        f"(95 % interval [{low:.3f}, {high:.3f}])."
+        for name, low, high in exponents[["lower95", "upper95"]].itertuples()
         if judged[name].verdict is Verdict.SUPPORTED and judged[name].one_excluded
     ]
-    if regime["optimum_over_train_examples"][1] > LARGE_BATCH_SHARE:
-        flags.append(
-            f"B_opt / N reaches {regime['optimum_over_train_examples'][1]:.2f}: B and "
-            "B/(1-B/N) differ there; compare form='B/(1-B/N)'."
-        )
-    start_up = regime.get("share_of_cells_in_momentum_start_up", 0.0)
-    if start_up > 0:
-        flags.append(
-            f"{start_up:.0%} of cells train fewer than {START_UP:g}/(1-m) steps: momentum has "
-            "hardly built up, and its exponent is biased."
-        )
-    if regime.get("held_fixed") in ("epochs", "examples"):
-        flags.append(
-            f"Cells train for fixed {regime['held_fixed']}: steps shrink as B grows, and the "
-            "exponents mix the batch size's noise with under-training."
-        )
     if y.startswith("best_"):
         flags.append(
             f"{y} is the best along training, which erases the effect of the batch size; "
             "use the final-step error."
         )
-    return tuple(flags)
+    return flags
 
 
 def _plain(value: Any) -> Any:
-    """Return `value` as what JSON knows; numbers that are not finite become None."""
+    """Return `value` as what strict JSON can hold."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Verdict | OptimumLabel) else value
+    if isinstance(value, StrEnum):
+        return value.value
+    plain = value.item() if isinstance(value, np.generic) else value
+    return json_number(plain) if isinstance(plain, float) else plain

@@ -111,7 +111,8 @@ class _Likelihood:
         """Return (k,) log-likelihoods."""
         a, b = self._standardized(phi)
         density = np.log(phi[:, -1:]) + _log_density(a)
-        return np.where(self.exact, density, self._log_probability(a, b)).sum(axis=-1)
+        each = np.where(self.exact, density, self._log_probability(a, b))
+        return np.asarray(each.sum(axis=-1))
 
     def slope_and_curvature(self, phi: Floats) -> tuple[Floats, Floats]:
         """Return the (k, p + 1) gradient and the (k, p + 1, p + 1) negated Hessian."""
@@ -143,7 +144,7 @@ class _Likelihood:
         free = ~_scale_is_held(phi, slope) & (on_theta > 0)
         share = np.where(free, 1 / np.where(free, on_theta, 1.0), 0.0)
         schur = on_gamma - share[:, None, None] * cross[:, :, None] * cross[:, None, :]
-        return np.linalg.eigvalsh(schur)[:, 0]
+        return np.asarray(np.linalg.eigvalsh(schur)[:, 0], dtype=np.float64)
 
     def _standardized(self, phi: Floats) -> tuple[Floats, Floats]:
         centre = np.einsum("knp,kp->kn", self.x, phi[:, :-1])
@@ -158,7 +159,7 @@ class _Likelihood:
         near, far = np.where(flip, -a, b), np.where(flip, -b, a)
         near, far = np.where(self.exact, np.inf, near), np.where(self.exact, -np.inf, far)
         log_near = log_ndtr(near)
-        return log_near + np.log1p(-np.exp(log_ndtr(far) - log_near))
+        return np.asarray(log_near + np.log1p(-np.exp(log_ndtr(far) - log_near)))
 
 
 def _maximize(likelihood: _Likelihood) -> tuple[Floats, NDArray[np.bool_]]:
@@ -200,8 +201,9 @@ def _longest_step(theta: Floats, step: Floats) -> Floats:
 
 
 def _scale_is_held(phi: Floats, slope: Floats) -> NDArray[np.bool_]:
-    return (phi[:, -1] >= (1 - 1e-9) / MINIMUM_SCALE) & (slope[:, -1] > 0)
+    at_bound = phi[:, -1] >= (1 - 1e-9) / MINIMUM_SCALE
+    return np.asarray(at_bound & (slope[:, -1] > 0))
 
 
 def _log_density(z: Floats) -> Floats:
-    return -0.5 * z**2 - 0.5 * np.log(2 * np.pi)
+    return np.asarray(-0.5 * z**2 - 0.5 * np.log(2 * np.pi))

@@ -179,7 +179,6 @@ def optima_frame(grid: BatchGrid, peaks: Peaks, *, form: BatchForm) -> pd.DataFr
     count = np.isfinite(grid.batch_sizes).sum(axis=-1)
     estimate = peaks.estimate[0]
     effective = np.exp2(estimate)
-    ids = grid.cell_ids
     frame = grid.groups.assign(
         label=[OptimumLabel(label) for label in peaks.label[0]],
         log2_lower=peaks.lower[0],
@@ -196,7 +195,7 @@ def optima_frame(grid: BatchGrid, peaks: Peaks, *, form: BatchForm) -> pd.DataFr
         batch_sizes=count,
         seeds=len(grid.seeds),
         n_cells=count * len(grid.seeds),
-        cell_ids=ids,
+        cell_ids=pd.Series(grid.cell_ids, dtype=object),
     )
     frame.attrs["notes"] = list(grid.notes)
     return frame
@@ -214,7 +213,7 @@ def _octaves(grid: BatchGrid, form: BatchForm) -> Floats:
 def _means(errors: Floats, keep: NDArray[np.bool_]) -> Floats:
     """Return (F, G, K) means over the seeds of each fold."""
     share = keep / keep.sum(axis=-1, keepdims=True)
-    return np.einsum("fs,sgk->fgk", share, np.nan_to_num(errors))
+    return np.asarray(np.einsum("fs,sgk->fgk", share, np.nan_to_num(errors)))
 
 
 def _critical_difference(

@@ -26,7 +26,7 @@ __all__ = [
     "t_interval",
 ]
 
-PROVISIONAL = "Intervals are provisional until calibrated."
+PROVISIONAL = "Intervals are provisional until calibrated: their coverage is not yet certified."
 """Printed by every summary until the suite has measured coverage and false-positive rates."""
 
 MINIMUM_LEVELS = 3

@@ -1,0 +1,154 @@
+"""The regression of optimal batch sizes on learning rate, shard size and momentum, in octaves.
+
+It takes what is known of each optimum in every fold of the seeds, and gives the exponents with
+their jackknife, and what a verdict on each of them rests on.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.censored_regression import fit_interval_censored
+from analysis.jackknife import Jackknife
+from analysis.optimum import OptimumLabel
+from analysis.verdict import Evidence
+
+__all__ = [
+    "FACTORS",
+    "PeakObservations",
+    "PeakRegression",
+    "evidence",
+    "regress_peaks",
+    "variance_inflation",
+]
+
+Floats = NDArray[np.float64]
+
+FACTORS = ("learning_rate", "train_examples", "momentum")
+"""Keys of exponents and verdicts; the momentum factor is 1 / (1 - m)."""
+SAME_OCTAVES = 1e-6
+"""Singular values below this many octaves are rounding: the factors are collinear."""
+
+
+@dataclass(frozen=True, eq=False)
+class PeakObservations:
+    """What the regression sees: G groups, in S + 1 folds of which the first has every seed."""
+
+    octaves: Floats
+    """(G, 3) log₂ ε, log₂ N, log₂ 1/(1 - m)."""
+    lower: Floats
+    """(S + 1, G) lower bounds on log₂ B_opt; equal to `upper` where there is an estimate."""
+    upper: Floats
+    """(S + 1, G) upper bounds."""
+    label: NDArray[np.object_]
+    """(G,) labels with every seed."""
+    seeds: tuple[object, ...]
+    """(S) labels; fold 1 + s leaves out seed s. A single seed has no folds."""
+
+    @property
+    def informative(self) -> NDArray[np.bool_]:
+        """(G,) whether anything is known of the group's optimum."""
+        return np.asarray(self.label != OptimumLabel.FLAT)
+
+
+@dataclass(frozen=True, eq=False)
+class PeakRegression:
+    """Exponents of a regression of peaks, their jackknife, and what could not be estimated."""
+
+    exponents: Floats
+    """(3,) NaN where the design does not determine the factor's exponent."""
+    covariance: Floats
+    """(3, 3) jackknife covariance; infinite where a fold could not be estimated."""
+    residual_octaves: float
+    """Standard deviation of B_opt about the law, in octaves."""
+    variance_inflation: Floats
+    """(3,) infinite for a factor that does not vary or is collinear."""
+    failure: str
+    """Why there is no standard error, as a clause; empty if there is."""
+
+
+def regress_peaks(observations: PeakObservations) -> PeakRegression:
+    """Regress the optima of all folds on the factors that the informative groups vary."""
+    octaves, informative = observations.octaves, observations.informative
+    inflation = variance_inflation(octaves[informative])
+    used = _independent(octaves[informative])
+    design = np.column_stack([np.ones(len(octaves)), octaves[:, used] - octaves[:, used].mean(0)])
+    fits = fit_interval_censored(design, observations.lower, observations.upper)
+    determined = np.isfinite(inflation[used])
+    named = np.array(used, dtype=np.intp)[determined]
+    estimates = fits.coefficients[:, 1:][:, determined]
+    exponents, covariance = np.full(3, np.nan), np.full((3, 3), np.inf)
+    exponents[named] = estimates[0]
+    failure = _failure(estimates, fits.identified, observations.seeds)
+    if not failure:
+        covariance[np.ix_(named, named)] = Jackknife(estimates[0], estimates[1:]).covariance
+    return PeakRegression(exponents, covariance, float(fits.scale[0]), inflation, failure)
+
+
+def evidence(observations: PeakObservations, regression: PeakRegression, factor: int) -> Evidence:
+    """Return what the verdict on one factor (its index in `FACTORS`) rests on."""
+    octaves, label = observations.octaves[:, factor], observations.label
+    return Evidence(
+        exponent=float(regression.exponents[factor]),
+        standard_error=math.sqrt(regression.covariance[factor, factor]),
+        degrees_of_freedom=len(observations.seeds) - 1,
+        levels=len(np.unique(octaves)),
+        octaves=float(np.ptp(octaves)),
+        variance_inflation=float(regression.variance_inflation[factor]),
+        seeds=len(observations.seeds),
+        groups=len(label),
+        flat=int((label == OptimumLabel.FLAT).sum()),
+        plateau=int((label == OptimumLabel.PLATEAU).sum()),
+        censored=int((label == OptimumLabel.CENSORED).sum()),
+        interior_levels=len(np.unique(octaves[label == OptimumLabel.INTERIOR])),
+        failure=regression.failure,
+    )
+
+
+def variance_inflation(octaves: Floats) -> Floats:
+    """Return (3,) 1/(1 - R²) of each factor on the others; infinite if constant or collinear."""
+    inflation = np.full(octaves.shape[1], np.inf)
+    if not len(octaves):
+        return inflation
+    centred = octaves - octaves.mean(axis=0)
+    for factor in _varying(centred):
+        others = np.delete(centred, factor, axis=1)
+        own = centred[:, factor]
+        unexplained = own - others @ np.linalg.lstsq(others, own, rcond=1e-9)[0]
+        if np.linalg.norm(unexplained) > SAME_OCTAVES:
+            inflation[factor] = (own @ own) / (unexplained @ unexplained)
+    return inflation
+
+
+def _varying(centred: Floats) -> list[int]:
+    return [int(f) for f in np.flatnonzero(np.linalg.norm(centred, axis=0) > SAME_OCTAVES)]
+
+
+def _independent(octaves: Floats) -> list[int]:
+    """Return the first factors that vary and are linearly independent."""
+    used: list[int] = []
+    if not len(octaves):
+        return used
+    centred = octaves - octaves.mean(axis=0)
+    for factor in _varying(centred):
+        chosen = centred[:, [*used, factor]]
+        if np.linalg.matrix_rank(chosen, tol=SAME_OCTAVES) == len(used) + 1:
+            used.append(factor)
+    return used
+
+
+def _failure(estimates: Floats, identified: NDArray[np.bool_], seeds: tuple[object, ...]) -> str:
+    """Return why the folds give no standard error; empty if they do."""
+    if not identified[0]:
+        return "the optima do not determine the regression (too few, or all at the same edge)"
+    if len(seeds) < 2:
+        return "one seed has no spread"
+    lost = [str(seed) for seed, fold in zip(seeds, identified[1:], strict=True) if not fold]
+    if lost:
+        return f"without seed {', '.join(lost)} the optima no longer determine the regression"
+    # 1e-9: Newton's last step; seeds that truly differ move exponents by far more
+    if estimates.shape[-1] and np.ptp(estimates, axis=0).max() < 1e-9:
+        return "no seed changes any exponent, so that nothing is known of their noise"
+    return ""

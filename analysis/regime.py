@@ -1,0 +1,94 @@
+"""Where a study of batch sizes stands: what it held fixed, and what that does to exponents."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis import columns
+from analysis.batch_grid import BatchGrid
+from analysis.optimum import OptimumLabel
+
+__all__ = ["regime_diagnostics", "regime_flags"]
+
+START_UP = 10.0
+"""Steps times (1 - m) below which momentum has hardly built up when training ends."""
+LARGE_BATCH_SHARE = 0.1
+"""B_opt / N from which B and B / (1 - B/N) give different exponents."""
+
+
+def regime_diagnostics(
+    grid: BatchGrid,
+    optima: pd.DataFrame,
+    *,
+    learning_rate: str,
+    train_examples: str,
+    momentum: str,
+    batch_size: str,
+) -> dict[str, Any]:
+    """Return labels by number of groups, ranges of B/N and B_opt/N, and how long cells trained.
+
+    The latter only where the table has `steps`: their range, the smallest T(1 - m), the share
+    of cells below 10, and what was held fixed (steps, cumulative learning rate, examples,
+    epochs, or "mixed").
+    """
+    used = grid.cells
+    share = used[batch_size] / used[train_examples]
+    optimal_share = optima["optimal_batch_size"] / grid.train_examples
+    regime: dict[str, Any] = {
+        "groups": {str(label): int((optima["label"] == label).sum()) for label in OptimumLabel},
+        "batch_over_train_examples": [float(share.min()), float(share.max())],
+        "optimum_over_train_examples": [float(optimal_share.min()), float(optimal_share.max())],
+    }
+    if columns.STEPS in used:
+        steps = used[columns.STEPS].astype(np.float64)
+        built_up = steps * (1 - used[momentum])
+        regime |= {
+            "steps": [float(steps.min()), float(steps.max())],
+            "smallest_steps_times_one_minus_momentum": float(built_up.min()),
+            "share_of_cells_in_momentum_start_up": float((built_up < START_UP).mean()),
+            "held_fixed": _held_fixed(
+                steps, used[learning_rate], used[batch_size], used[train_examples]
+            ),
+        }
+    return regime
+
+
+def regime_flags(regime: Mapping[str, Any]) -> list[str]:
+    """Return what in `regime_diagnostics` bends exponents, a sentence each."""
+    flags = []
+    if regime["optimum_over_train_examples"][1] > LARGE_BATCH_SHARE:
+        flags.append(
+            f"B_opt / N reaches {regime['optimum_over_train_examples'][1]:.2f}: B and "
+            "B/(1-B/N) differ there; name one of them before looking."
+        )
+    start_up = regime.get("share_of_cells_in_momentum_start_up", 0.0)
+    if start_up > 0:
+        flags.append(
+            f"{start_up:.0%} of cells train fewer than {START_UP:g}/(1-m) steps: momentum has "
+            "hardly built up, and its exponent is biased."
+        )
+    if regime.get("held_fixed") in ("epochs", "examples"):
+        flags.append(
+            f"Cells train for fixed {regime['held_fixed']}: steps shrink as B grows, and the "
+            "exponents mix the batch size's noise with under-training."
+        )
+    return flags
+
+
+def _held_fixed(
+    steps: "pd.Series[float]",
+    learning_rate: "pd.Series[float]",
+    batch_size: "pd.Series[float]",
+    train_examples: "pd.Series[float]",
+) -> str:
+    candidates = {
+        "steps": steps,
+        "cumulative learning rate": steps * learning_rate,
+        "examples": steps * batch_size,
+        "epochs": steps * batch_size / train_examples,
+    }
+    # 5 %: steps are whole numbers, and a partial last batch is dropped
+    held = [name for name, value in candidates.items() if value.max() <= 1.05 * value.min()]
+    return held[0] if held else "mixed"
