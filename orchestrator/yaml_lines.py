@@ -266,7 +266,7 @@ def _line(event: Event) -> int:
 
 def dump(value: Any) -> str:
     """Return plain values as YAML text that `Document.from_text` reads back as the same values."""
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False)
 
 
 class _Dumper(yaml.SafeDumper):
