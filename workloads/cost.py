@@ -64,6 +64,7 @@ def _model_cost(
 
 def _forward_flops(model: nn.Module, example: torch.Tensor) -> int:
     model.eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    # With gradients: without, the counter fails on a model whose output is a view of a parameter.
+    with torch.enable_grad(), FlopCounterMode(display=False) as counter:
         model(example)
     return int(counter.get_total_flops())

@@ -55,7 +55,7 @@ class Evaluation:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a run came, and at what cost."""
+    """How far a run came, at what cost, and on how many examples it is judged."""
 
     parameter_count: int
     """Number of trained parameters."""
@@ -69,6 +69,10 @@ class Progress:
     """3 × the forward pass's operations × examples seen."""
     wall_seconds: float
     """Time of the run, without the loading of its data."""
+    validation_examples: int
+    """Size of the validation set."""
+    test_examples: int
+    """Size of the test set."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -111,5 +111,6 @@ def _odd_integers(
 ) -> NDArray[np.int64]:
     """Return odd integers, uniform on (−2^bits, 2^bits): symmetric, and never zero."""
     raw = stream("teacher", purpose, dimension).bit_generator.random_raw(int(np.prod(shape)))
-    top: NDArray[np.int64] = (raw >> np.uint64(64 - bits)).astype(np.int64).reshape(shape)
-    return 2 * top + 1 - 2**bits
+    top = (raw >> np.uint64(64 - bits)).astype(np.int64).reshape(shape)
+    odd: NDArray[np.int64] = 2 * top + 1 - 2**bits
+    return odd

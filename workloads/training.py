@@ -95,6 +95,8 @@ def train(workload: Workload, recipe: Recipe, *, device: torch.device | str) -> 
         examples_seen=examples_seen,
         training_flops=training_flops(cost, examples_seen),
         wall_seconds=time.perf_counter() - started,
+        validation_examples=len(data.validation),
+        test_examples=len(data.test),
     )
     if run.final is None:
         return diverged(progress, run.curve, chance_error=workload.chance_error)
@@ -174,6 +176,8 @@ class HeavyBall:
 
     def __init__(self, model: nn.Module, learning_rate: float, momentum: float) -> None:
         parameters = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        if not parameters:
+            raise WorkloadError("The model has no parameter to train; give it one.")
         for name, parameter in parameters:
             if parameter.dtype is not torch.float32:
                 raise WorkloadError(
@@ -183,7 +187,7 @@ class HeavyBall:
         starts = [0]
         for _, parameter in parameters:
             starts.append(starts[-1] + -(-parameter.numel() // ALIGNMENT) * ALIGNMENT)
-        self.values = torch.zeros(starts[-1], device=next(model.parameters()).device)
+        self.values = torch.zeros(starts[-1], device=parameters[0][1].device)
         self.velocity = torch.zeros_like(self.values)
         for (_, parameter), start in zip(parameters, starts, strict=False):
             place = slice(start, start + parameter.numel())
@@ -227,12 +231,10 @@ def segments(recipe: Recipe) -> Iterator[tuple[int, bool]]:
         yield step, step in looks
 
 
-def has_diverged(initial_loss: float, final: Iterable[Score], final_train_loss: float) -> bool:
-    """Return whether a run that reached its last step has to count as diverged."""
-    return (
-        not all(score.is_finite() for score in final)
-        or final_train_loss > DIVERGENCE_RATIO * initial_loss
-    )
+def has_diverged(initial_loss: float, train: Score, test: Score) -> bool:
+    """Return whether a run that reached its last step counts as diverged all the same."""
+    finite = train.is_finite() and test.is_finite()
+    return not finite or train.loss > DIVERGENCE_RATIO * initial_loss
 
 
 @contextmanager
@@ -270,8 +272,8 @@ class _Run:
 
 def _run(workload: Workload, recipe: Recipe, model: nn.Module, shard: Split, data: Data) -> _Run:
     head = Split(shard.inputs[:INITIAL_LOSS_EXAMPLES], shard.targets[:INITIAL_LOSS_EXAMPLES])
-    initial_loss = evaluate(workload, model, head).loss
     ball = HeavyBall(model, recipe.learning_rate, recipe.momentum)
+    initial_loss = evaluate(workload, model, head).loss
     stock = batches(workload, recipe, shard)
     curve: list[Evaluation] = []
     step = steps_looked = 0
@@ -301,7 +303,7 @@ def _run(workload: Workload, recipe: Recipe, model: nn.Module, shard: Split, dat
     final = _Final(
         evaluate(workload, model, shard), validation, evaluate(workload, model, data.test)
     )
-    if has_diverged(initial_loss, (final.train, final.test), final.train.loss):
+    if has_diverged(initial_loss, final.train, final.test):
         return _Run(step, tuple(curve), None)
     return _Run(step, tuple(curve), final)
 
@@ -313,14 +315,14 @@ def _descend(
     some_batches: Iterable[tuple[Tensor, Tensor]],
 ) -> float:
     """Make one update per batch; return the sum of the batches' losses."""
-    total = torch.zeros((), dtype=torch.float64, device=ball.values.device)
+    losses = []
     for inputs, targets in some_batches:
         ball.decay()
         loss = workload.loss(model(inputs), targets).mean()
         loss.backward()  # type: ignore[no-untyped-call]
         ball.move()
-        total += loss.detach()
-    return total.item()
+        losses.append(loss.detach())
+    return torch.stack(losses).sum(dtype=torch.float64).item()
 
 
 def _finite(value: float) -> float | None:

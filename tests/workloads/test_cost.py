@@ -1,0 +1,66 @@
+import torch
+from torch import nn
+
+from tests.workloads.samples import Signs
+from workloads.cost import ModelCost, model_cost, training_flops
+from workloads.registry import find_workload
+
+
+def test_a_perceptron_costs_two_operations_a_weight():
+    cost = model_cost(find_workload("digits"), 32, {"label_noise": 0.0})
+    assert cost.parameter_count == 64 * 32 + 32 + 32 * 10 + 10
+    assert cost.forward_flops_per_example == 2 * (64 * 32 + 32 * 10)
+
+
+def test_training_costs_three_forward_passes_an_example():
+    assert training_flops(ModelCost(parameter_count=1, forward_flops_per_example=100), 7) == 2100
+
+
+class Convolving(Signs):
+    """4 × 4 images with 3 kernels of 3 × 3, one of its two layers frozen."""
+
+    name = "convolving"
+
+    def model(self, size: int) -> nn.Module:
+        frozen = nn.Linear(3 * 2 * 2, 2).requires_grad_(False)
+        return nn.Sequential(
+            nn.Linear(4, 16), nn.Unflatten(1, (1, 4, 4)), nn.Conv2d(1, 3, 3), nn.Flatten(), frozen
+        )
+
+
+def test_convolutions_count_and_frozen_parameters_are_not_trained():
+    cost = model_cost(Convolving(), 1, {"shift": 0.0})
+    assert cost.forward_flops_per_example == 2 * (4 * 16 + 2 * 2 * 3 * 9 + 12 * 2)
+    assert cost.parameter_count == 4 * 16 + 16 + 3 * 9 + 3
+
+
+class Introspective(Signs):
+    """Reads its own values while it is made, so that it cannot be built without memory."""
+
+    name = "introspective"
+
+    def model(self, size: int) -> nn.Module:
+        model = super().model(size)
+        model[0].weight.data /= float(model[0].weight.detach().norm())
+        return model
+
+
+def test_a_model_that_reads_its_values_is_counted_on_the_cpu_without_touching_the_generator():
+    before = torch.get_rng_state()
+    cost = model_cost(Introspective(), 5, {"shift": 0.0})
+    assert cost == model_cost(Signs(), 5, {"shift": 0.0})
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_model_is_counted_without_memory_for_its_parameters(monkeypatch):
+    devices = set()
+    build = Signs.model
+
+    def watched(self: Signs, size: int) -> nn.Module:
+        model = build(self, size)
+        devices.update(p.device.type for p in model.parameters())
+        return model
+
+    monkeypatch.setattr(Signs, "model", watched)
+    model_cost(Signs(), 64, {"shift": 0.0})
+    assert devices == {"meta"}
