@@ -210,9 +210,8 @@ _FAILURES = [
     _field(c.ATTEMPT, COUNT, "attempts", "which attempt at the cell this was, from 1"),
     _field(c.ERROR_TYPE, TEXT, "name", "class of the error"),
     _field(c.ERROR_MESSAGE, TEXT, "words", "what the error said"),
-    _field(
-        c.ERROR_TRACEBACK, TEXT, "words", "traceback; null where the process died", nullable=True
-    ),
+    _field(c.ERROR_TRACEBACK, TEXT, "words", "traceback, or how the process died"),
+    _field(c.HOST, TEXT, "name", "machine that reported the failure"),
     _field(c.FAILED_AT, TIME, "UTC", "when the attempt ended"),
 ]
 
@@ -253,7 +252,8 @@ def schema_version(table: Table, schema: pa.Schema) -> int:
     if version == SCHEMA_VERSION and not schema.equals(expected):
         names = dict.fromkeys([*schema.names, *expected.names])
         differing = [name for name in names if not _agree(schema, expected, name)]
-        raise ValueError(f"its columns differ from those of {table}: {', '.join(differing)}")
+        where = ", ".join(differing) or "their order"
+        raise ValueError(f"its columns differ from those of {table}: {where}")
     return version
 
 

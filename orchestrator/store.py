@@ -1,0 +1,279 @@
+"""The store: the one place that says what is done. Everything in it is plain Parquet.
+
+`pandas.read_parquet(store / "cells")` works without this module. What this adds is the writing:
+whole files or none, rows checked against the schema, one driver at a time, and a way back to order
+after a kill.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+from pyarrow import fs as pafs
+
+from analysis.columns import ATTEMPT, CELL_ID, FAILED_AT, GRID, STATUS, STUDY
+from orchestrator.compaction import CompactionReport, compact, complete_compaction
+from orchestrator.contents import (
+    UnreadablePart,
+    consistent,
+    listing,
+    sound_tables,
+    unreadable_parts,
+)
+from orchestrator.filesystem import is_uri, resolve_location
+from orchestrator.heartbeat import Driving, Heartbeat
+from orchestrator.local_files import LocalFiles
+from orchestrator.local_locks import LocalLocks
+from orchestrator.object_files import ObjectFiles
+from orchestrator.object_leases import ObjectLeases
+from orchestrator.parts import (
+    DamagedError,
+    check_part,
+    checked_name,
+    decoded,
+    digest,
+    encoded,
+    pack_of,
+    part_name,
+    table_from_rows,
+)
+from orchestrator.reading import cells_frame, curves_frame, whole_table
+from orchestrator.recovery import recover
+from orchestrator.schema import Table
+from orchestrator.store_lock import Locks
+
+__all__ = ["Store", "StoreSize"]
+
+LEASE_SECONDS = 60.0
+"""How long a killed driver or worker holds an object store: a few missed beats."""
+
+WAIT_SECONDS = 180.0
+"""How long a new driver waits for a dead one's workers: three leases."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreSize:
+    """How much a store holds."""
+
+    parts: int
+    """Parquet files of all tables."""
+    bytes: int
+    """Their size."""
+
+
+class Store:
+    """The results of studies in a folder, or under a prefix of an object store.
+
+    `location`: a path, or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX with credentials from the
+    environment. `lease_seconds`: on an object store, how long after its last sign of life a driver
+    or worker counts as alive; all who open the store must agree. Making one reads and writes
+    nothing. Methods raise `StoreError` when the store cannot be reached, or what is written does
+    not fit. Unreadable files are skipped, by name in the log, until a driver sets them aside.
+    """
+
+    def __init__(
+        self, location: str | os.PathLike[str], *, lease_seconds: float = LEASE_SECONDS
+    ) -> None:
+        self.location = resolve_location(location)
+        """Absolute path or URI."""
+        self.lease_seconds = lease_seconds
+
+    def __repr__(self) -> str:
+        return f"Store({self.location!r})"
+
+    def address(self, path: str) -> str:
+        """Return the path or URI of something in the store, such as 'cells', for pandas."""
+        return self._files.address(path)
+
+    def ray_storage(self) -> tuple[pafs.FileSystem, str]:
+        """Return the file system and the path there for Ray Tune's own files."""
+        return self._files.arrow_filesystem("ray")
+
+    # Reading: no lock, nothing touched.
+
+    def exists(self) -> bool:
+        """Return whether there is a store at the location."""
+        return self._files.exists(Table.CELLS)
+
+    def cell_statuses(self) -> dict[str, str]:
+        """Return the status, 'completed' or 'diverged', of every cell with a row, by cell_id."""
+        rows = self.read_cells([CELL_ID, STATUS])
+        return dict(zip(rows[CELL_ID], rows[STATUS], strict=True))
+
+    def pack_cell_ids(self, pack_id: str) -> set[str]:
+        """Return the cells that a pack has made durable.
+
+        For a trial that starts, maybe again: it reads only parts of that name. Those that a
+        compaction merged are not among them; no compaction runs while packs do.
+        """
+
+        def read() -> set[str]:
+            names = [n for n in listing(self._files, Table.CELLS) if pack_of(n) == pack_id]
+            tables = sound_tables(self._files, Table.CELLS, names, [CELL_ID])
+            return {cell_id for table in tables.values() for cell_id in table[CELL_ID].to_pylist()}
+
+        return consistent(read)
+
+    def read_cells(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """Return one row a cell: the earliest by started_at, then by pack_id.
+
+        `columns`: those wanted, in that order; None for all. Rows are sorted by started_at,
+        pack_id and cell_id, however they lie in files.
+        """
+        return consistent(lambda: cells_frame(self._files, columns))
+
+    def read_curves(self) -> pd.DataFrame:
+        """Return the evaluations of every cell with a row, sorted by cell_id and step.
+
+        Only those that the attempt behind the cell's row made: they lie in the part of the same
+        name. What a killed worker left without a row in `cells` is not among them.
+        """
+        return consistent(lambda: curves_frame(self._files))
+
+    def read_failures(self) -> pd.DataFrame:
+        """Return all failed attempts, oldest first, also of cells that succeeded later."""
+        order = [(FAILED_AT, "ascending"), (ATTEMPT, "ascending")]
+        frame: pd.DataFrame = self._whole(Table.FAILURES).sort_by(order).to_pandas()
+        return frame
+
+    def failed_cell_ids(self) -> set[str]:
+        """Return the cells with a failed attempt and no row."""
+        failed = self._whole(Table.FAILURES)[CELL_ID].to_pylist()
+        return set(failed) - self.cell_statuses().keys() if failed else set()
+
+    def read_grids(self) -> dict[tuple[str, str], list[str]]:
+        """Return the cell_ids of every grid, by study and grid."""
+        grids: dict[tuple[str, str], list[str]] = {}
+        for row in self._whole(Table.GRIDS).to_pylist():
+            key = row[STUDY], row[GRID]
+            grids.setdefault(key, []).append(row[CELL_ID])
+        return grids
+
+    def unreadable_parts(self) -> list[UnreadablePart]:
+        """Return the files that the next driver would set aside; touches nothing."""
+        return consistent(lambda: unreadable_parts(self._files))
+
+    def size(self) -> StoreSize:
+        """Return how many Parquet files there are, and how large they are."""
+        entries = [entry for table in Table for entry in listing(self._files, table).values()]
+        return StoreSize(parts=len(entries), bytes=sum(entry.bytes for entry in entries))
+
+    def heartbeat(self) -> Heartbeat | None:
+        """Return the last sign of the driver that is there or was killed, or None."""
+        return self._locks.heartbeat()
+
+    # Writing: a file appears whole or not at all.
+
+    def create(self) -> None:
+        """Make the store's folders where they are not there yet."""
+        for folder in [*Table, "checkpoints", "studies"]:
+            self._files.make_folder(folder)
+
+    def write_part(
+        self,
+        pack_id: str,
+        cells: Sequence[Mapping[str, Any]],
+        curves: Sequence[Mapping[str, Any]],
+    ) -> None:
+        """Make rows of `cells` durable, with their `curves`: all of them or none.
+
+        Idempotent: the part is named by its pack and its cells, and once it is there, writing it
+        again changes nothing. Raises `StoreError` for rows that do not fit the schema, two rows
+        of one cell, and rows of another pack or curves of another cell.
+        """
+        tables = {
+            Table.CURVES: table_from_rows(Table.CURVES, curves),
+            Table.CELLS: table_from_rows(Table.CELLS, cells),
+        }
+        check_part(pack_id, cells, curves)
+        cell_ids = [row[CELL_ID] for row in cells]
+        name = part_name(pack_id, cell_ids)
+        if self._holds(name, cell_ids):
+            return
+        for table, rows in tables.items():  # curves before cells: the row in cells is the commit
+            self._files.write(f"{table}/{name}", encoded(table, rows))
+
+    def record_failures(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add failed attempts, as a file of their own."""
+        if rows:
+            data = encoded(Table.FAILURES, table_from_rows(Table.FAILURES, rows))
+            self._files.write(f"{Table.FAILURES}/part-failures-{digest(data)}.parquet", data)
+
+    def record_grids(self, study: str, grids: Mapping[str, Sequence[str]]) -> None:
+        """Say which cells belong to which grid of `study`, in place of what was said before."""
+        rows = [
+            {STUDY: study, GRID: grid, CELL_ID: cell_id}
+            for grid, cell_ids in grids.items()
+            for cell_id in cell_ids
+        ]
+        data = encoded(Table.GRIDS, table_from_rows(Table.GRIDS, rows))
+        self._files.write(f"{Table.GRIDS}/{checked_name('study', study)}.parquet", data)
+
+    def record_study(self, name: str, text: str) -> None:
+        """Keep a study file as it was given; every wording is kept once."""
+        data = text.encode()
+        self._files.write(f"studies/{checked_name('study', name)}-{digest(data)}.yaml", data)
+
+    # Driving: one at a time.
+
+    @contextmanager
+    def drive(self, driver: str, *, wait_seconds: float = WAIT_SECONDS) -> Iterator[Driving]:
+        """Hold the store as its one driver, with everything in it put right first.
+
+        `driver`: what drives, in words. Waits up to `wait_seconds` for workers that outlived an
+        earlier driver; completes a compaction that was killed, sets unreadable files aside and
+        rewrites parts of an older schema. Raises `StoreError`, naming it by host, process and
+        start, when there is another driver.
+        """
+        self.create()
+        with self._locks.driver(Heartbeat(driver=driver)) as renewer:
+            with self._locks.no_workers(wait_seconds):
+                complete_compaction(self._files)
+                set_aside = recover(self._files)
+            yield Driving(renewer, set_aside)
+
+    @contextmanager
+    def work(self, worker: str) -> Iterator[None]:
+        """Be seen as a worker that trains and writes; no new driver starts meanwhile."""
+        with self._locks.worker(Heartbeat(driver=worker)):
+            yield
+
+    def compact(self, *, wait_seconds: float = WAIT_SECONDS) -> CompactionReport:
+        """Merge small parts of packs that have ended; takes the place of the driver meanwhile.
+
+        Safe to kill: the next driver completes it.
+        """
+        with (
+            self.drive("compaction", wait_seconds=wait_seconds),
+            self._locks.no_workers(wait_seconds),
+        ):
+            return compact(self._files)
+
+    def _whole(self, table: Table) -> pa.Table:
+        return consistent(lambda: whole_table(self._files, table))
+
+    def _holds(self, name: str, cell_ids: Sequence[str]) -> bool:
+        """Return whether a part is there and sound; a damaged one is to be written again."""
+        try:
+            part = decoded(Table.CELLS, self._files.read(f"{Table.CELLS}/{name}"), [CELL_ID])
+        except (FileNotFoundError, DamagedError):
+            return False
+        return set(part.data[CELL_ID].to_pylist()) == set(cell_ids)
+
+    @property
+    def _files(self) -> LocalFiles | ObjectFiles:
+        if is_uri(self.location):
+            return ObjectFiles(self.location)
+        return LocalFiles(Path(self.location))
+
+    @property
+    def _locks(self) -> Locks:
+        files = self._files
+        if isinstance(files, ObjectFiles):
+            return ObjectLeases(files, self.lease_seconds)
+        return LocalLocks(files)
