@@ -7,6 +7,7 @@ import hashlib
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,7 +16,9 @@ import pandas as pd
 from workloads.source import source_hash
 
 from analysis import columns
+from orchestrator.budget import BudgetError
 from orchestrator.cell import Cell, canonical_json
+from orchestrator.constraint import ConstraintError
 from orchestrator.errors import PlanError
 from orchestrator.store import Store
 from orchestrator.study import Grid, Study
@@ -207,15 +210,19 @@ def grid_cells(study: Study, grid: Grid) -> Iterator[Cell]:
                 f"dataset_fraction {point['dataset_fraction']:g} of the {pool:,} training examples "
                 f"is no example; allowed: at least {0.5 / pool:.3g}. Raise it.",
             )
-        steps = grid.budget.steps(
-            train_examples=train_examples,
-            batch_size=point["batch_size"],
-            learning_rate=point["learning_rate"],
-        )
-        if grid.where and not grid.where.holds(
-            {**point, "train_examples": train_examples, "steps": steps}
-        ):
-            continue
+        with _located(study, grid, "budget"):
+            steps = grid.budget.steps(
+                train_examples=train_examples,
+                batch_size=point["batch_size"],
+                learning_rate=point["learning_rate"],
+            )
+        if grid.where is not None:
+            with _located(study, grid, "where"):
+                wanted = grid.where.holds(
+                    {**point, "train_examples": train_examples, "steps": steps}
+                )
+            if not wanted:
+                continue
         if point["batch_size"] > train_examples:
             raise study.located(
                 grid.lines["batch_size"],
@@ -244,10 +251,19 @@ def grid_cells(study: Study, grid: Grid) -> Iterator[Cell]:
         )
     if not matched:
         raise study.located(
-            grid.lines.get("where", grid.line),
+            grid.lines["where"],
             f"grid '{grid.name}' has no cell: none of its points satisfies its 'where'. "
             "Loosen the constraint or widen an axis.",
         )
+
+
+@contextmanager
+def _located(study: Study, grid: Grid, key: str) -> Iterator[None]:
+    """Add the line of the grid's `key` to errors that come of a combination of its values."""
+    try:
+        yield
+    except (BudgetError, ConstraintError) as error:
+        raise study.located(grid.lines[key], f"grid '{grid.name}': {error}") from error
 
 
 def _data_facts(workload: Workload, axes: tuple[tuple[str, AxisValue], ...]) -> tuple[int, str]:
