@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -27,7 +28,7 @@ def test_looks_ascend_within_the_run_and_end_at_its_last_step(looks: int, steps:
     assert at[-1] == steps
     assert at[0] >= 1
     assert len(at) <= looks
-    assert all(earlier < later for earlier, later in zip(at, at[1:], strict=False))
+    assert all(earlier < later for earlier, later in pairwise(at))
 
 
 @given(steps=st.integers(5_000, 10**9))

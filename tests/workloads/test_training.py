@@ -237,10 +237,12 @@ def test_training_changes_no_global_state():
 def test_arithmetic_is_full_float32_inside_and_as_it_was_outside_even_after_an_error():
     torch.set_float32_matmul_precision("medium")
     try:
-        with pytest.raises(ZeroDivisionError), float32_arithmetic():
+        with float32_arithmetic():
             assert torch.get_float32_matmul_precision() == "highest"
             assert not torch.backends.cudnn.allow_tf32
-            1 / 0  # noqa: B018
+        assert torch.get_float32_matmul_precision() == "medium"
+        with pytest.raises(ZeroDivisionError), float32_arithmetic():
+            raise ZeroDivisionError
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision("highest")

@@ -1,0 +1,91 @@
+"""The suite that plug-in authors rely on must catch what it is there to catch."""
+
+import inspect
+
+import pytest
+
+from tests.workloads import broken
+from tests.workloads.samples import Signs
+from workloads.base import Workload
+from workloads.testing import WorkloadConformance
+
+
+class TestSigns(WorkloadConformance):
+    workload = Signs
+
+
+FAULTS = [
+    (broken.WithoutVersion, "test_class_fulfils_the_contract", "version is None"),
+    (broken.HoldsALock, "test_instances_can_be_pickled", "cannot be sent to a worker"),
+    (broken.EmptyTestSet, "test_sets_agree_in_shape_and_type", "A set is empty"),
+    (broken.OtherTypeOfTargets, "test_sets_agree_in_shape_and_type", "torch.float32"),
+    (broken.InfiniteInputs, "test_sets_agree_in_shape_and_type", "not finite"),
+    (broken.TestsOnThePool, "test_no_input_is_in_two_sets", "9 inputs are both in the pool and"),
+    (broken.DependsOnTheHashSeed, "test_a_fresh_process_sees_the_same", "data differ"),
+    (broken.DependsOnGlobalRandomness, "test_a_fresh_process_sees_the_same", "data differ"),
+    (broken.DeafAxis, "test_axes_change_what_is_trained_on", "'depth' changes nothing"),
+    (broken.StaleFingerprint, "test_axes_change_what_is_trained_on", "not their data_fingerprint"),
+    (broken.ChangesItsCache, "test_axes_change_what_is_trained_on", "changed the data at the"),
+    (broken.ChangesTheTargets, "test_training_targets_do_not_change_the_pool", "its argument"),
+    (broken.TargetsOfAnotherShape, "test_training_targets_do_not_change_the_pool", r"\(95,\)"),
+    (broken.NoiseFromElsewhere, "test_training_targets_do_not_change_the_pool", "same stream"),
+    (broken.MeanLoss, "test_models_of_every_size_build_and_train", r"loss has shape \(\)"),
+    (broken.ErrorAbove1, "test_models_of_every_size_build_and_train", r"\[0, 100\]"),
+    (broken.LossAcrossTheBatch, "test_the_loss_of_an_example_does_not_depend_on", "alone"),
+    (broken.UnusedLayer, "test_every_parameter_receives_a_gradient", "spare.weight"),
+    (broken.InitializedByNumPy, "test_initialization_follows_the_forked", "0.bias"),
+    (broken.InitializedAlike, "test_initialization_follows_the_forked", "for every seed"),
+    (broken.OverstatedChance, "test_chance_error_is_that_of_the_best", "declared as 0.9"),
+    (broken.NeverLearns, "test_training_lowers_the_training_loss", "training loss is"),
+    (broken.TrainsByACounter, "test_training_twice_gives_the_same_result", "two results"),
+    (broken.SeedsTorch, "test_global_generators_stay_as_they_are", "data uses or seeds"),
+    (broken.DrawsInItsLoss, "test_global_generators_stay_as_they_are", "loss uses or seeds"),
+]
+
+
+def checks() -> list[str]:
+    return [name for name in dir(WorkloadConformance) if name.startswith("test_")]
+
+
+def suite(workload: type[Workload]) -> WorkloadConformance:
+    conformance: WorkloadConformance = type("Conformance", (WorkloadConformance,), {})()
+    conformance.workload = workload
+    return conformance
+
+
+@pytest.mark.parametrize(
+    ("workload", "check", "complaint"), FAULTS, ids=[kind.__name__ for kind, *_ in FAULTS]
+)
+def test_the_suite_catches_a_workload_that_breaks_the_contract(workload, check, complaint):
+    (name,) = [name for name in checks() if name.startswith(check)]
+    with pytest.raises(AssertionError, match=complaint):
+        getattr(suite(workload), name)()
+
+
+def test_every_check_of_the_suite_is_shown_to_catch_something():
+    unproven = [name for name in checks() if not any(name.startswith(c) for _, c, _ in FAULTS)]
+    assert unproven == []
+
+
+def test_every_broken_workload_is_among_the_faults():
+    kinds = {
+        kind
+        for _, kind in inspect.getmembers(broken, inspect.isclass)
+        if kind.__module__ == broken.__name__
+    }
+    assert kinds == {kind for kind, *_ in FAULTS}
+
+
+def test_inputs_may_repeat_where_the_author_says_so():
+    conformance = suite(broken.TestsOnThePool)
+    conformance.inputs_may_repeat = True
+    conformance.test_no_input_is_in_two_sets()
+
+
+def test_a_size_without_a_lower_bound_must_be_named(monkeypatch: pytest.MonkeyPatch):
+    unbounded = type(Signs.model_size)(
+        name="model_size", kind=Signs.model_size.kind, meaning="Width."
+    )
+    monkeypatch.setattr(Signs, "model_size", unbounded)
+    with pytest.raises(AssertionError, match="set `sizes`"):
+        suite(Signs).test_every_parameter_receives_a_gradient()
