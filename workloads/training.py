@@ -1,8 +1,8 @@
 """Train one cell: the same recipe gives the same bytes, in whatever process and after whatever.
 
 Exactly the same for one device model, torch build and number of threads, which are the caller's.
-A run is made of parts that another engine can share: the shard, the model, the batches, the
-heavy ball, the evaluation and the judgement of divergence.
+A run is made of parts that another engine can share: the shard and its batches (`sampling`), the
+update (`heavy_ball`), the initial model, the evaluation and the judgement of divergence.
 """
 
 import math
@@ -10,27 +10,26 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count, islice, repeat
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
 
 from workloads.base import Data, Split, Workload
 from workloads.cost import model_cost, training_flops
-from workloads.errors import WorkloadError
 from workloads.evaluation import evaluation_steps
+from workloads.heavy_ball import HeavyBall
 from workloads.outcome import Evaluation, Progress, Score, TrainingResult, completed, diverged
 from workloads.recipe import Recipe
 from workloads.resident import load_data
-from workloads.streams import forked_torch_generator, permutation, stream
+from workloads.sampling import batches, training_shard
+from workloads.streams import forked_torch_generator
 
 __all__ = [
     "ARITHMETIC",
     "TRAINING_VERSION",
     "Evaluation",
-    "HeavyBall",
     "TrainingResult",
-    "batches",
     "evaluate",
     "float32_arithmetic",
     "has_diverged",
@@ -38,7 +37,6 @@ __all__ = [
     "load_data",
     "segments",
     "train",
-    "training_shard",
 ]
 
 TRAINING_VERSION = 1
@@ -61,12 +59,6 @@ shard's, far finer than `DIVERGENCE_RATIO` needs."""
 
 EVALUATION_CHUNK = 1024
 """Examples evaluated at once: bounds memory; fixed, because sums round by it."""
-
-GATHER_BYTES = 16 * 2**20
-"""Inputs put into an epoch's order at once: one gather serves many batches, in bounded memory."""
-
-ALIGNMENT = 16
-"""Parameters start at multiples of 64 bytes, as if each had been allocated by itself."""
 
 
 def train(workload: Workload, recipe: Recipe, *, device: torch.device | str) -> TrainingResult:
@@ -109,27 +101,6 @@ def train(workload: Workload, recipe: Recipe, *, device: torch.device | str) -> 
     )
 
 
-def training_shard(workload: Workload, recipe: Recipe, pool: Split) -> Split:
-    """Return the cell's shard, with the targets that training sees, on the pool's device.
-
-    The first `train_examples` of the seed's order of the pool, so that shards of one seed are
-    nested.
-    """
-    if not 1 <= recipe.train_examples <= len(pool):
-        raise ValueError(
-            f"train_examples is {recipe.train_examples}; "
-            f"allowed: 1 to {len(pool)}, the pool of workload {workload.name!r}."
-        )
-    noise = stream(workload.name, recipe.seed, "training_targets")
-    targets = workload.training_targets(pool.targets.cpu(), dict(recipe.axes), noise)
-    order = permutation(len(pool), workload.name, recipe.seed, "shard")
-    rows = torch.from_numpy(order[: recipe.train_examples])
-    return Split(
-        pool.inputs.index_select(0, rows.to(pool.inputs.device)),
-        targets.cpu().index_select(0, rows).to(pool.targets.device),
-    )
-
-
 def initial_model(workload: Workload, recipe: Recipe) -> nn.Module:
     """Return the cell's model as it is before the first step, on the CPU, in training mode.
 
@@ -139,70 +110,6 @@ def initial_model(workload: Workload, recipe: Recipe) -> nn.Module:
         workload.name, recipe.seed, "initialization", str(recipe.model_size)
     ):
         return workload.model(recipe.model_size).train()
-
-
-def batches(workload: Workload, recipe: Recipe, shard: Split) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (inputs, targets) of batch after batch, without end.
-
-    Every epoch is a new order of the shard, cut into full batches; the last partial one is
-    dropped. A shard no larger than the batch is the batch.
-    """
-    batch, examples = recipe.batch_size, len(shard)
-    if batch < 1:
-        raise ValueError(f"batch_size is {batch}; allowed: an integer from 1.")
-    if batch >= examples:
-        yield from repeat((shard.inputs, shard.targets))
-    example_bytes = shard.inputs[0].numel() * shard.inputs.element_size()
-    gathered = batch * max(1, GATHER_BYTES // (batch * max(1, example_bytes)))
-    for epoch in count():
-        order = permutation(examples, workload.name, recipe.seed, "batches", epoch)
-        rows = torch.from_numpy(order[: examples - examples % batch]).to(shard.inputs.device)
-        for some in torch.split(rows, gathered):
-            inputs, targets = (
-                shard.inputs.index_select(0, some),
-                shard.targets.index_select(0, some),
-            )
-            yield from zip(torch.split(inputs, batch), torch.split(targets, batch), strict=True)
-
-
-class HeavyBall:
-    """SGD with momentum in torch.optim.SGD's form: v ← m v + g, w ← w − ε v.
-
-    All parameters w lie in one vector and all velocities v in another, so that an update is two
-    operations however many parameters there are. The velocities are the parameters' `.grad`, to
-    which `backward` adds the gradient g: hence decay, `backward`, move. A step of a small model on
-    the CPU takes 60 % of the time that it takes with torch.optim.SGD, and gives the same bits.
-    """
-
-    def __init__(self, model: nn.Module, learning_rate: float, momentum: float) -> None:
-        parameters = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-        if not parameters:
-            raise WorkloadError("The model has no parameter to train; give it one.")
-        for name, parameter in parameters:
-            if parameter.dtype is not torch.float32:
-                raise WorkloadError(
-                    f"Parameter {name!r} is {parameter.dtype}; allowed: torch.float32."
-                )
-        self._learning_rate, self._momentum = learning_rate, momentum
-        starts = [0]
-        for _, parameter in parameters:
-            starts.append(starts[-1] + -(-parameter.numel() // ALIGNMENT) * ALIGNMENT)
-        self.values = torch.zeros(starts[-1], device=parameters[0][1].device)
-        self.velocity = torch.zeros_like(self.values)
-        for (_, parameter), start in zip(parameters, starts, strict=False):
-            place = slice(start, start + parameter.numel())
-            value = self.values[place].view(parameter.shape)
-            value.copy_(parameter.detach())
-            parameter.data = value
-            parameter.grad = self.velocity[place].view(parameter.shape)
-
-    def decay(self) -> None:
-        """Let the velocity fade: v ← m v."""
-        self.velocity.mul_(self._momentum)
-
-    def move(self) -> None:
-        """Follow the velocity: w ← w − ε v."""
-        self.values.add_(self.velocity, alpha=-self._learning_rate)
 
 
 def evaluate(workload: Workload, model: nn.Module, split: Split) -> Score:

@@ -13,20 +13,19 @@ from analysis import columns
 from tests.workloads.samples import Signs
 from workloads.base import Data, Split
 from workloads.errors import WorkloadError
+from workloads.heavy_ball import HeavyBall
 from workloads.recipe import Recipe
 from workloads.registry import find_workload
+from workloads.sampling import batches, training_shard
 from workloads.training import (
     CHECK_STEPS,
     DIVERGENCE_RATIO,
-    HeavyBall,
     TrainingResult,
-    batches,
     evaluate,
     float32_arithmetic,
     initial_model,
     load_data,
     train,
-    training_shard,
 )
 
 DIGITS = Recipe(
@@ -166,7 +165,7 @@ def test_an_epoch_shows_each_example_once_in_a_new_order_without_the_partial_bat
 def test_batches_are_the_same_however_many_are_gathered_at_once(monkeypatch):
     workload, shard = find_workload("digits"), shard_of(DIGITS)
     at_once = [next(stock) for stock in [batches(workload, DIGITS, shard)] for _ in range(20)]
-    monkeypatch.setattr("workloads.training.GATHER_BYTES", 1)
+    monkeypatch.setattr("workloads.sampling.GATHER_BYTES", 1)
     one_by_one = [next(stock) for stock in [batches(workload, DIGITS, shard)] for _ in range(20)]
     for (inputs, targets), (others, other_targets) in zip(at_once, one_by_one, strict=True):
         assert torch.equal(inputs, others)
