@@ -30,22 +30,29 @@ class FitStatus(StrEnum):
 
 
 def fit_status(
-    points: CurvePoints, means: Array, theta: Array, loss: float, *, floor: bool
+    points: CurvePoints,
+    means: Array,
+    theta: Array,
+    loss: float,
+    exponent: Array | None,
+    *,
+    floor: bool,
 ) -> FitStatus:
-    """Return the first status that applies. `means`, `theta`: of all seeds, then of each fold."""
+    """Return the first status that applies.
+
+    `means`: (1 + S, n) mean log errors of all seeds, then without each; `theta`, `loss`: the fit;
+    `exponent`: (2,) bounds of β at 95 %, None where no interval was made.
+    """
     log_size = np.log(points.size)
     parameters = 3 if floor else 2
     if _is_flat(log_size, means, points.binomial_variance):
         return FitStatus.FLAT
     variance, freedom = _noise(points, parameters, loss)
     if floor:
-        at_limit = [
-            fit_curves(log_size, means[:1], floor=True, exponent=limit)[1][0]
-            for limit in (-EXPONENT_LIMIT, EXPONENT_LIMIT)
-        ]
-        allowed = loss + variance * float(fdtri(1, freedom, LEVEL))
-        stray = np.abs(theta[:, 1]).max() >= EXPONENT_LIMIT
-        if stray or min(at_limit) <= allowed:
+        if exponent is None:
+            allowed = loss + variance * float(fdtri(1, freedom, LEVEL))
+            exponent = _open_ends(log_size, means[0], allowed)
+        if not np.isfinite(exponent).all():
             return FitStatus.UNIDENTIFIED
     if points.size.max() < 10 * points.size.min():
         return FitStatus.NARROW_RANGE
@@ -53,7 +60,7 @@ def fit_status(
     tested = len(points.seeds) > 1 and np.sqrt(misfit) > ROUNDING
     if tested and _tail(misfit, variance, len(log_size) - parameters, freedom):
         return FitStatus.POOR_FIT
-    if floor and theta[0, 2] == 0:
+    if floor and theta[2] == 0:
         return FitStatus.FLOOR_AT_ZERO
     return FitStatus.CONVERGED
 
@@ -74,6 +81,15 @@ def _is_flat(log_size: Array, means: Array, binomial_variance: Array) -> bool:
         variance = residual @ residual / freedom / (centred @ centred)
     variance = variance + weights**2 @ binomial_variance
     return bool(np.abs(slopes[0]) <= stdtrit(freedom, (1 + LEVEL) / 2) * np.sqrt(variance))
+
+
+def _open_ends(log_size: Array, log_error: Array, allowed: float) -> Array:
+    """Return (2,) limits of β, infinite where even the end of the search has an allowed loss."""
+    limits = np.array([-EXPONENT_LIMIT, EXPONENT_LIMIT])
+    losses = [
+        fit_curves(log_size, log_error[None], floor=True, exponent=limit)[1][0] for limit in limits
+    ]
+    return np.where(np.array(losses) <= allowed, limits * np.inf, limits)
 
 
 def _noise(points: CurvePoints, parameters: int, loss: float) -> tuple[float, int]:

@@ -3,9 +3,9 @@
 Source: Hestness et al. 2017, §3, arXiv:1712.00409. Two forms, fixed before the data are seen:
 M1 without floor, for the best model at each size; M2 with γ ≥ 0, for one model at all sizes.
 
-What to use when, by coverage of nominal 95 % intervals of β (9 sizes over 2.4 decades, 5 seeds):
-the jackknife over seeds covers .942, and .95 where a seed shifts its whole curve; the profile
-likelihood .953, and .89 there. Bootstraps of five seeds cover .77 to .92 and are not offered.
+What to use when: the jackknife over seeds, unless seeds are known to be independent from size to
+size; then the profile likelihood is a little narrower (`analysis.bounds` has the figures).
+Bootstraps of five seeds cover .77 to .92 at a nominal .95 and are not offered.
 """
 
 from collections.abc import Sequence
@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import fdtri, stdtrit
 
 from analysis import columns
+from analysis.bounds import profile_bounds, score_bounds
 from analysis.curve_points import CurvePoints, curve_points
 from analysis.errors import FitError
 from analysis.fit_status import FitStatus, fit_status
@@ -29,7 +30,6 @@ from analysis.least_squares import (
     log_curve,
     log_curve_gradient,
 )
-from analysis.profile import profile_intervals
 from analysis.summary_table import Summary, format_number, json_number
 
 __all__ = ["INTERVAL_NOTE", "FitStatus", "Form", "IntervalMethod", "PowerLawFit", "fit_power_law"]
@@ -54,7 +54,7 @@ class IntervalMethod(StrEnum):
     """How `conf_int` is made."""
 
     JACKKNIFE = "jackknife"
-    """Leave out one whole seed at a time; t with S - 1 degrees of freedom."""
+    """Leave out one whole seed at a time; t with S - 1 degrees of freedom, on the score."""
     PROFILE = "profile"
     """Profile likelihood, F with SK - p degrees of freedom; seeds independent across sizes."""
 
@@ -81,6 +81,10 @@ class PowerLawFit:
     """(3,) log α, β, γ."""
     folds: Array
     """(S, 3) the same with one seed left out each; (0, 3) for a table of one seed."""
+    means: Array
+    """(1 + S, n) mean log errors that these were fitted to: of all seeds, then without each."""
+    bounds: Array | None
+    """(3, 2) bounds of log α, β and γ at 95 %; None where no interval was asked for."""
 
     @property
     def alpha(self) -> float:
@@ -137,25 +141,23 @@ class PowerLawFit:
     def conf_int(self, level: float = LEVEL) -> pd.DataFrame:
         """Return the bounds of each parameter, columns `lower` and `upper`.
 
-        An unidentified β has infinite bounds. α is bounded on the log scale and γ from below by 0.
-        The seeds share one held-out set, whose own sampling no seed shows. So the variance of the
-        fit under errors in the points of variance `points.binomial_variance` is added to the
-        squared standard error: (1 - ε)/(n ε), the delta method on a binomial share, propagated
-        through the fit either as independent from size to size or as nested (what a larger shard
-        gets wrong, a smaller one does too), whichever gives more. As part of it differs between
-        seeds and is counted there already, this errs on the wide side.
+        The values that a test at 1 - level does not reject (see `analysis.bounds`); γ ≥ 0. An
+        exponent that the data do not bound on a side is infinite there, and on both if the curve
+        is flat. The seeds share one held-out set, whose own sampling no seed shows. So errors of
+        variance `points.binomial_variance`, (1 - ε)/(n ε) by the delta method on a share of n, are
+        added to what the test takes for noise: either as independent from size to size, or as
+        nested (what a larger shard gets wrong, a smaller one does too), whichever weighs more. As
+        part of it differs between seeds and is counted there already, this errs on the wide side.
         """
         self._require_interval(level)
-        if self.ci == IntervalMethod.PROFILE:
-            bounds = self._profile_bounds(level)
-        elif self.identified:
-            half = self._half_width(Jackknife(self.theta, self.folds), self._sensitivity(), level)
-            bounds = self.theta[:, None] + half[:, None] * np.array([-1.0, 1.0])
-        else:
+        if self.status == FitStatus.FLAT and self.form == Form.POWER_LAW_WITH_FLOOR:
             bounds = np.array([[-np.inf, np.inf], [-np.inf, np.inf], [0.0, np.inf]])
+        elif level == LEVEL and self.bounds is not None:
+            bounds = self.bounds.copy()
+        else:
+            bounds = _bounds(self.curve, self.means, self.theta, self.form, self.ci, level)
         with np.errstate(over="ignore"):
             bounds[0] = np.exp(bounds[0])
-        bounds[2] = bounds[2].clip(min=0)
         frame = pd.DataFrame(bounds, index=["alpha", "beta", "gamma"], columns=["lower", "upper"])
         return frame.loc[self._names]
 
@@ -169,7 +171,7 @@ class PowerLawFit:
         """Return `predicted`, `lower` and `upper` of the curve at sizes `m`, one row each.
 
         A jackknife of the log of the curve, under both methods of `conf_int`. It holds if the form
-        does: that the form bends beyond the points is not in it. Beyond the points an
+        does: that the curve may bend beyond the points is not in it. Beyond the points an
         unidentified fit has bounds 0 and infinity.
         """
         self._require_interval(level)
@@ -177,8 +179,11 @@ class PowerLawFit:
         log_size = np.log(size)
         estimate = log_curve(self.theta[None], log_size)[0]
         jackknife = Jackknife(estimate, log_curve(self.folds, log_size))
-        gradient = log_curve_gradient(self.theta[None], log_size)[0]
-        half = self._half_width(jackknife, gradient @ self._sensitivity(), level)
+        effect = log_curve_gradient(self.theta[None], log_size)[0] @ _sensitivity(
+            self.theta, self._log_size
+        )
+        variance = jackknife.standard_error**2 + _held_out_effect(self.curve, effect)
+        half = stdtrit(jackknife.degrees_of_freedom, (1 + level) / 2) * np.sqrt(variance)
         inside = (size >= self.curve.size.min()) & (size <= self.curve.size.max())
         half = np.where(inside | self.identified, half, np.inf)
         bounds = {"lower": np.exp(estimate - half), "upper": np.exp(estimate + half)}
@@ -268,47 +273,12 @@ class PowerLawFit:
             raise FitError(f"level is {level}; it must lie between 0 and 1, such as 0.95.")
 
     def _misfit(self) -> float:
-        residual = self.curve.mean_log_error() - log_curve(self.theta[None], self._log_size)[0]
+        residual = self.means[0] - log_curve(self.theta[None], self._log_size)[0]
         return float(np.sqrt((residual**2).mean()))
 
     @property
     def _log_size(self) -> Array:
         return np.asarray(np.log(self.curve.size))
-
-    def _sensitivity(self) -> Array:
-        """Return (3, n) derivatives of (log α, β, γ) by the mean log error at each size."""
-        jacobian = log_curve_gradient(self.theta[None], self._log_size)[0]
-        free = 3 if self.theta[2] > 0 else 2
-        return np.concatenate(
-            [np.linalg.pinv(jacobian[:, :free]), np.zeros((3 - free, len(jacobian)))]
-        )
-
-    def _held_out_variance(self, sensitivity: Array) -> Array:
-        """Return (p,) variances from the sampling of the held-out set, under (p, n) derivatives."""
-        variance = self.curve.binomial_variance
-        nested = np.minimum(variance[:, None], variance)
-        independent = np.diag(variance)
-        forms = [
-            np.einsum("pi,ij,pj->p", sensitivity, covariance, sensitivity)
-            for covariance in (nested, independent)
-        ]
-        return np.asarray(np.max(forms, axis=0))
-
-    def _half_width(self, jackknife: Jackknife, sensitivity: Array, level: float) -> Array:
-        variance = jackknife.standard_error**2 + self._held_out_variance(sensitivity)
-        quantile = stdtrit(jackknife.degrees_of_freedom, (1 + level) / 2)
-        return np.asarray(quantile * np.sqrt(variance))
-
-    def _profile_bounds(self, level: float) -> Array:
-        scores = self.curve.envelope.log_error.T
-        floor = self.form == Form.POWER_LAW_WITH_FLOOR
-        bounds, estimate = profile_intervals(self._log_size, scores, floor=floor, level=level)
-        quantile = fdtri(1, scores.size - _parameters(self.form), level)
-        added = quantile * self._held_out_variance(self._sensitivity())[:, None]
-        sign = np.array([-1.0, 1.0])
-        return np.asarray(
-            estimate[:, None] + sign * np.sqrt((bounds - estimate[:, None]) ** 2 + added)
-        )
 
 
 def fit_power_law(
@@ -375,16 +345,20 @@ def fit_power_law(
     means = np.stack([points.mean_log_error(seed_index) for seed_index in without])
     floor = form == Form.POWER_LAW_WITH_FLOOR
     theta, loss = fit_curves(log_size, means, floor=floor)
+    bounds = None if ci is None else _bounds(points, means, theta[0], form, ci, LEVEL)
+    exponent = None if bounds is None else bounds[1]
     return PowerLawFit(
         x=x,
         y=y,
         form=form,
         ci=ci,
-        status=fit_status(points, means, theta, loss[0], floor=floor),
+        status=fit_status(points, means, theta[0], loss[0], exponent, floor=floor),
         choose=tuple(choose),
         curve=points,
         theta=theta[0],
         folds=theta[1:],
+        means=means,
+        bounds=bounds,
     )
 
 
@@ -431,6 +405,52 @@ def _check_points(points: CurvePoints, x: str, ci: IntervalMethod | None) -> Non
                 "ci='profile' needs every seed at every size. Train what is missing, or use "
                 "ci='jackknife'."
             )
+
+
+def _bounds(
+    points: CurvePoints,
+    means: Array,
+    theta: Array,
+    form: Form,
+    ci: IntervalMethod | None,
+    level: float,
+) -> Array:
+    """Return (3, 2) bounds of (log α, β, γ)."""
+    log_size = np.log(points.size)
+    floor = form == Form.POWER_LAW_WITH_FLOOR
+    if ci == IntervalMethod.JACKKNIFE:
+        held_out = _held_out_covariances(points)
+        return score_bounds(log_size, means, held_out, floor=floor, level=level)
+    scores = points.envelope.log_error
+    bounds = profile_bounds(log_size, scores, floor=floor, level=level)
+    quantile = fdtri(1, scores.size - _parameters(form), level)
+    added = quantile * _held_out_effect(points, _sensitivity(theta, log_size))
+    distance = np.sqrt((bounds - theta[:, None]) ** 2 + added[:, None])
+    bounds = theta[:, None] + np.array([-1.0, 1.0]) * distance
+    bounds[2] = bounds[2].clip(min=0)
+    return np.asarray(bounds)
+
+
+def _sensitivity(theta: Array, log_size: Array) -> Array:
+    """Return (3, n) derivatives of the fitted (log α, β, γ) by the mean log error at each size."""
+    gradient = log_curve_gradient(theta[None], log_size)[0]
+    free = 3 if theta[2] > 0 else 2
+    return np.concatenate([np.linalg.pinv(gradient[:, :free]), np.zeros((3 - free, len(gradient)))])
+
+
+def _held_out_covariances(points: CurvePoints) -> tuple[Array, Array]:
+    """Return (n, n) covariances of log error from the held-out set: independent and nested."""
+    variance = points.binomial_variance
+    return np.diag(variance), np.minimum(variance[:, None], variance)
+
+
+def _held_out_effect(points: CurvePoints, effect: Array) -> Array:
+    """Return (p,) variances from the held-out set of what has (p, n) derivatives `effect`."""
+    variances = [
+        np.einsum("pi,ij,pj->p", effect, covariance, effect)
+        for covariance in _held_out_covariances(points)
+    ]
+    return np.asarray(np.max(variances, axis=0))
 
 
 def _positive(m: ArrayLike) -> Array:
