@@ -7,8 +7,9 @@ pandas. Results go to standard output; progress and logs to standard error.
 import json
 import logging
 import signal
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from enum import IntEnum
 from pathlib import Path
 from types import FrameType
@@ -117,7 +118,8 @@ def run(
 
         loaded = _load(study)
         location = store or _default_store(loaded)
-        with ProgressDisplay(err) as display:
+        # Ray prints to standard output, which belongs to the results.
+        with redirect_stdout(sys.stderr), ProgressDisplay(err) as display:
             report = run_study(
                 loaded,
                 location,

@@ -14,7 +14,6 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
-from workloads.source import source_hash
 
 from analysis import columns
 from orchestrator.cell import Cell, canonical_json
@@ -23,13 +22,27 @@ from orchestrator.store import Store
 from workloads.base import Workload
 from workloads.training import ARITHMETIC, TrainingResult, train
 
-__all__ = ["FLUSH_SECONDS", "Failure", "PackProgress", "train_pack"]
+__all__ = ["FLUSH_SECONDS", "Assignment", "Failure", "PackProgress", "train_pack"]
 
 logger = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 30.0
 """Rows wait at most this long for their part: what a killed worker can lose, besides the cell
 under way."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    """What all packs of a run have in common."""
+
+    workload: Workload
+    """What is trained, as an object: workers need not find it by name."""
+    workload_source: str
+    """Hash of its source, taken by the driver: a worker may not have the file."""
+    store: Store
+    """Where rows go."""
+    flush_seconds: float = FLUSH_SECONDS
+    """How long finished rows may wait for their part."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,22 +71,20 @@ class PackProgress:
 
 def train_pack(
     pack: Pack,
-    workload: Workload,
-    store: Store,
+    assignment: Assignment,
     *,
     device: torch.device,
-    flush_seconds: float,
     report: Callable[[PackProgress], None],
 ) -> None:
     """Train the members of `pack` that the store does not have, and write their rows.
 
-    Rows are flushed at the end and, between cells, once `flush_seconds` have passed; `report` is called after each flush, so
-    that what it says is durable. An exception in one cell becomes a `Failure` and the others go
-    on; an error of the store travels.
+    Rows are flushed at the end and, between cells, once `flush_seconds` have passed; `report` is
+    called after each flush, so that what it says is durable. An exception in one cell becomes a
+    `Failure` and the others go on; an error of the store travels.
     """
-    context = _Context.of(pack, workload, device)
+    workload, store = assignment.workload, assignment.store
     durable = store.pack_cell_ids(pack.pack_id)
-    writer = _PackWriter(context, store, report)
+    writer = _PackWriter(pack, _common_columns(pack, assignment, device), store, report)
     for cell in pack.cells:
         if cell.cell_id in durable:
             continue
@@ -86,7 +97,7 @@ def train_pack(
             writer.add_failure(cell, error)
         else:
             writer.add_result(cell, result, started_at)
-        if writer.seconds_since_flush() >= flush_seconds:
+        if writer.seconds_since_flush() >= assignment.flush_seconds:
             writer.flush()
     writer.flush()
 
@@ -102,39 +113,34 @@ class _one_torch_thread:
         torch.set_num_threads(self.threads)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Context:
-    """What all rows of a pack have in common."""
-
-    pack: Pack
-    workload: Workload
-    row: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, pack: Pack, workload: Workload, device: torch.device) -> "_Context":
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-        row = {
-            columns.CHANCE_ERROR: workload.chance_error,
-            columns.PACK_ID: pack.pack_id,
-            columns.PACKED_CELLS: len(pack.cells),
-            columns.ARITHMETIC: ARITHMETIC,
-            columns.DEVICE_NAME: name,
-            columns.HOST: socket.gethostname(),
-            columns.CODE_VERSION: version("scaling-study"),
-            columns.WORKLOAD_SOURCE: source_hash(workload),
-            columns.TORCH_VERSION: torch.__version__,
-            columns.RAY_VERSION: version("ray"),
-        }
-        return cls(pack=pack, workload=workload, row=row)
+def _common_columns(pack: Pack, assignment: Assignment, device: torch.device) -> dict[str, Any]:
+    """Return the columns that all rows of a pack share."""
+    return {
+        columns.CHANCE_ERROR: assignment.workload.chance_error,
+        columns.PACK_ID: pack.pack_id,
+        columns.PACKED_CELLS: len(pack.cells),
+        columns.ARITHMETIC: ARITHMETIC,
+        columns.DEVICE_NAME: torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        columns.HOST: socket.gethostname(),
+        columns.CODE_VERSION: version("scaling-study"),
+        columns.WORKLOAD_SOURCE: assignment.workload_source,
+        columns.TORCH_VERSION: torch.__version__,
+        columns.RAY_VERSION: version("ray"),
+    }
 
 
 class _PackWriter:
     """Collects rows, writes them as parts, and reports what became durable."""
 
     def __init__(
-        self, context: _Context, store: Store, report: Callable[[PackProgress], None]
+        self,
+        pack: Pack,
+        common: Mapping[str, Any],
+        store: Store,
+        report: Callable[[PackProgress], None],
     ) -> None:
-        self._context = context
+        self._pack_id = pack.pack_id
+        self._common = common
         self._store = store
         self._report = report
         self._began = self._flushed = time.monotonic()
@@ -147,18 +153,18 @@ class _PackWriter:
             {
                 **_cell_columns(cell),
                 **_result_columns(result),
-                **self._context.row,
+                **self._common,
                 columns.STARTED_AT: started_at,
             }
         )
-        keys = {columns.CELL_ID: cell.cell_id, columns.PACK_ID: self._context.pack.pack_id}
+        keys = {columns.CELL_ID: cell.cell_id, columns.PACK_ID: self._pack_id}
         self._curves.extend({**keys, **asdict(evaluation)} for evaluation in result.curve)
 
     def add_failure(self, cell: Cell, error: Exception) -> None:
         self._failures.append(
             Failure(
                 cell_id=cell.cell_id,
-                pack_id=self._context.pack.pack_id,
+                pack_id=self._pack_id,
                 error_type=type(error).__name__,
                 error_message=str(error),
                 error_traceback="".join(traceback.format_exception(error)),
@@ -176,7 +182,7 @@ class _PackWriter:
         if self._rows:
             seconds = self._flushed - self._began
             rows = [{**row, columns.PACK_WALL_SECONDS: seconds} for row in self._rows]
-            self._store.write_part(self._context.pack.pack_id, rows, self._curves)
+            self._store.write_part(self._pack_id, rows, self._curves)
         if self._rows or self._failures:
             statuses = [row[columns.STATUS] for row in self._rows]
             self._report(

@@ -13,10 +13,8 @@ import torch
 from typing_extensions import override
 
 from cluster.capacity import NodeResources
-from orchestrator.execution import PackProgress, train_pack
+from orchestrator.execution import Assignment, PackProgress, train_pack
 from orchestrator.planning import Pack
-from orchestrator.store import Store
-from workloads.base import Workload
 
 __all__ = ["Executor", "InlineExecutor", "PackFate"]
 
@@ -42,14 +40,11 @@ class Executor(AbstractContextManager["Executor"]):
     def train(
         self,
         packs: Sequence[Pack],
-        workload: Workload,
-        store: Store,
-        flush_seconds: float,
+        assignment: Assignment,
         report: Callable[[PackProgress], None],
     ) -> Mapping[str, PackFate]:
         """Train `packs`, calling `report` for what became durable or failed.
 
-        `flush_seconds`: how long finished rows may wait for their part.
         Returns the fate, by pack_id, of the packs that did not end well.
         """
 
@@ -76,20 +71,11 @@ class InlineExecutor(Executor):
     def train(
         self,
         packs: Sequence[Pack],
-        workload: Workload,
-        store: Store,
-        flush_seconds: float,
+        assignment: Assignment,
         report: Callable[[PackProgress], None],
     ) -> Mapping[str, PackFate]:
         for pack in packs:
             device = torch.device("cuda" if pack.gpus > 0 else "cpu")
-            with store.work(f"inline {pack.pack_id}"):
-                train_pack(
-                    pack,
-                    workload,
-                    store,
-                    device=device,
-                    flush_seconds=flush_seconds,
-                    report=report,
-                )
+            with assignment.store.work(f"inline {pack.pack_id}"):
+                train_pack(pack, assignment, device=device, report=report)
         return {}

@@ -13,7 +13,6 @@ from functools import cached_property
 from typing import Any
 
 import pandas as pd
-from workloads.source import source_hash
 
 from analysis import columns
 from orchestrator.budget import BudgetError
@@ -25,6 +24,7 @@ from orchestrator.study import Grid, Study
 from workloads.axis import AxisValue
 from workloads.base import Workload
 from workloads.cost import ModelCost, model_cost, training_flops
+from workloads.source import source_hash
 from workloads.training import ARITHMETIC, TRAINING_VERSION, load_data
 
 __all__ = ["GridPlan", "Pack", "Plan", "plan_study"]

@@ -11,11 +11,12 @@ from datetime import UTC, datetime
 
 from cluster.capacity import Requirement, shortfalls
 from orchestrator.errors import PlanError, StoreError
-from orchestrator.execution import FLUSH_SECONDS, Failure, PackProgress
+from orchestrator.execution import FLUSH_SECONDS, Assignment, Failure, PackProgress
 from orchestrator.executor import Executor, InlineExecutor, PackFate
 from orchestrator.planning import Pack, Plan, plan_study
 from orchestrator.store import Store
 from orchestrator.study import Study
+from workloads.source import source_hash
 
 __all__ = ["RunReport", "Tally", "run_study"]
 
@@ -81,7 +82,8 @@ def run_study(
     `address`: a running Ray cluster ('auto' or HOST:PORT); None starts Ray on this machine.
     `inline`: train in this process without Ray, for debugging. `retry_failed`, `confirmed` and
     `mix_sources`: see `plan_study`. `flush_seconds`: how long a worker may keep finished rows to
-    itself, and so how much of them its death can cost. `progress` is called whenever cells became durable.
+    itself, and so how much of them its death can cost. `progress` is called whenever cells
+    became durable.
 
     A cell that fails does not end the run; look at `RunReport.failures`. Raises `StudyFileError`
     or `PlanError` before anything starts, `StoreError` where the store cannot be written or
@@ -111,7 +113,13 @@ def run_study(
         if plan.packs:
             with executor:
                 _refuse_shortfalls(plan, executor)
-                _train(plan.packs, study, opened, executor, flush_seconds, ledger)
+                assignment = Assignment(
+                    workload=study.workload,
+                    workload_source=source_hash(study.workload),
+                    store=opened,
+                    flush_seconds=flush_seconds,
+                )
+                _train(plan.packs, assignment, executor, ledger)
         ledger.settle(opened.cell_statuses())
     return RunReport(
         plan=plan,
@@ -144,25 +152,20 @@ def _refuse_shortfalls(plan: Plan, executor: Executor) -> None:
 
 
 def _train(
-    packs: Sequence[Pack],
-    study: Study,
-    store: Store,
-    executor: Executor,
-    flush_seconds: float,
-    ledger: "_Ledger",
+    packs: Sequence[Pack], assignment: Assignment, executor: Executor, ledger: "_Ledger"
 ) -> None:
     """Train in rounds: packs whose process died twice come back as halves."""
     faults: list[str] = []
     pending = list(packs)
     while pending:
-        fates = executor.train(pending, study.workload, store, flush_seconds, ledger.add)
+        fates = executor.train(pending, assignment, ledger.add)
         halves: list[Pack] = []
         for pack in pending:
             fate = fates.get(pack.pack_id)
             if fate is None:
                 continue
             if fate.died:
-                halves.extend(_after_death(pack, fate, store, ledger))
+                halves.extend(_after_death(pack, fate, assignment.store, ledger))
             else:
                 faults.append(f"Pack {pack.pack_id}: {fate.reason}")
         pending = halves

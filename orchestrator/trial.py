@@ -1,6 +1,5 @@
 """What runs on a Ray worker: one Ray Tune trial, which trains one pack."""
 
-import logging
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -10,38 +9,26 @@ import ray
 import torch
 from ray import tune
 
-from orchestrator.execution import Failure, PackProgress, train_pack
-from orchestrator.store import Store
+from orchestrator.execution import Assignment, Failure, PackProgress, train_pack
+from orchestrator.planning import Pack
 
 __all__ = ["progress_of", "run_trial"]
-
-logger = logging.getLogger(__name__)
 
 
 def run_trial(
     config: Mapping[str, Any],
     *,
     packs: Mapping[str, "ray.ObjectRef[Any]"],
-    workload: "ray.ObjectRef[Any]",
-    store: str,
-    flush_seconds: float,
+    assignment: Assignment,
 ) -> None:
     """Train the pack named by `config["pack_id"]`, reporting to Tune what became durable.
 
-    `packs` and `workload` are references, so that a worker fetches only its own pack.
+    `packs` are references, so that a worker fetches only its own.
     """
-    pack, trained_workload = ray.get([packs[config["pack_id"]], workload])
+    pack: Pack = ray.get(packs[config["pack_id"]])
     device = torch.device("cuda" if pack.gpus > 0 else "cpu")
-    opened = Store(store)
-    with opened.work(f"pid {os.getpid()} pack {pack.pack_id}"):
-        train_pack(
-            pack,
-            trained_workload,
-            opened,
-            device=device,
-            flush_seconds=flush_seconds,
-            report=_report,
-        )
+    with assignment.store.work(f"pid {os.getpid()} pack {pack.pack_id}"):
+        train_pack(pack, assignment, device=device, report=_report)
 
 
 def _report(progress: PackProgress) -> None:

@@ -4,11 +4,12 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import ray
-from ray import tune
+from ray import cloudpickle, tune
 from ray.exceptions import RayActorError
 from ray.tune.experiment import Trial
 from typing_extensions import override
@@ -16,12 +17,10 @@ from typing_extensions import override
 from cluster.capacity import NodeResources
 from cluster.local import usable_cpus
 from orchestrator.errors import LaunchError
-from orchestrator.execution import PackProgress
+from orchestrator.execution import Assignment, PackProgress
 from orchestrator.executor import Executor, PackFate
 from orchestrator.planning import Pack
-from orchestrator.store import Store
 from orchestrator.trial import progress_of, run_trial
-from workloads.base import Workload
 
 __all__ = ["RayExecutor"]
 
@@ -37,6 +36,8 @@ TUNE_ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # Tune's output goes to standard output whatever its verbosity; ours is the only one.
+    "RAY_AIR_NEW_OUTPUT": "0",
 }
 
 
@@ -95,7 +96,7 @@ class RayExecutor(Executor):
                 cpus=node["Resources"].get("CPU", 0.0),
                 gpus=node["Resources"].get("GPU", 0.0),
             )
-            for node in ray.nodes()
+            for node in ray.nodes()  # type: ignore[no-untyped-call]
             if node["Alive"]
         ]
 
@@ -103,9 +104,7 @@ class RayExecutor(Executor):
     def train(
         self,
         packs: Sequence[Pack],
-        workload: Workload,
-        store: Store,
-        flush_seconds: float,
+        assignment: Assignment,
         report: Callable[[PackProgress], None],
     ) -> Mapping[str, PackFate]:
         shares = {pack.pack_id: (pack.cpus, pack.gpus) for pack in packs}
@@ -117,13 +116,12 @@ class RayExecutor(Executor):
         trainable = tune.with_parameters(
             run_trial,
             packs={pack.pack_id: ray.put(pack) for pack in packs},
-            workload=ray.put(workload),
-            store=store.location,
-            flush_seconds=flush_seconds,
+            assignment=assignment,
         )
         watcher = _Watcher(report)
-        filesystem, root = store.ray_storage()
-        with _environment(TUNE_ENVIRONMENT):
+        filesystem, root = assignment.store.ray_storage()
+        filesystem.delete_dir_contents(root, missing_dir_ok=True)
+        with _environment(TUNE_ENVIRONMENT), _quiet_tune():
             tune.Tuner(
                 tune.with_resources(trainable, resources),
                 param_space={"pack_id": tune.grid_search([pack.pack_id for pack in packs])},
@@ -140,12 +138,16 @@ class RayExecutor(Executor):
         return watcher.fates
 
 
-class _Watcher(tune.Callback):  # type: ignore[misc]  # ray.tune is untyped
+class _Watcher(tune.Callback):
     """Hands reports on as they come, and keeps the fate of trials that ended badly."""
 
     def __init__(self, report: Callable[[PackProgress], None]) -> None:
         self._report = report
         self.fates: dict[str, PackFate] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles its callbacks so that it could restore the run, which we never do.
+        return {}
 
     @override
     def on_trial_result(
@@ -164,10 +166,24 @@ class _Watcher(tune.Callback):  # type: ignore[misc]  # ray.tune is untyped
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        error = trial.get_pickled_error()
+        # Not trial.get_pickled_error(), which looks where the file arrives only later.
+        file = trial.pickled_error_file
+        error = None if file is None else cloudpickle.loads(Path(file).read_bytes())
         self.fates[trial.config["pack_id"]] = PackFate(
-            died=error is None or isinstance(error, RayActorError), reason=str(error).strip()
+            died=isinstance(error, RayActorError), reason=str(error).strip()
         )
+
+
+@contextmanager
+def _quiet_tune() -> Iterator[None]:
+    """Run the block without Tune's own log of failed trials: a fate becomes our own message."""
+    tune_logger = logging.getLogger("ray.tune")
+    level = tune_logger.level
+    tune_logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        tune_logger.setLevel(level)
 
 
 @contextmanager
