@@ -195,7 +195,7 @@ def _numbers(values: "pd.Series[float]", *, missing_allowed: bool = False) -> "p
     bad = numbers.isna() & values.notna() if missing_allowed else ~np.isfinite(numbers)
     if bad.any():
         raise FitError(
-            f"{values.name!r} is {values[bad].iloc[0]!r} in {int(bad.sum())} rows; "
+            f"{values.name!r} is {values[bad].iloc[0]} in {int(bad.sum())} rows; "
             "allowed: finite numbers."
         )
     if missing_allowed:

@@ -180,7 +180,7 @@ def optima_frame(grid: BatchGrid, peaks: Peaks, *, form: BatchForm) -> pd.DataFr
     estimate = peaks.estimate[0]
     effective = np.exp2(estimate)
     frame = grid.groups.assign(
-        label=[OptimumLabel(label) for label in peaks.label[0]],
+        label=pd.Series([OptimumLabel(label) for label in peaks.label[0]], dtype=object),
         log2_lower=peaks.lower[0],
         log2_upper=peaks.upper[0],
         log2_optimum=estimate,

@@ -90,6 +90,7 @@ def regress_peaks(observations: PeakObservations) -> PeakRegression:
 def evidence(observations: PeakObservations, regression: PeakRegression, factor: int) -> Evidence:
     """Return what the verdict on one factor (its index in `FACTORS`) rests on."""
     octaves, label = observations.octaves[:, factor], observations.label
+    estimated = observations.lower[0] == observations.upper[0]
     return Evidence(
         exponent=float(regression.exponents[factor]),
         standard_error=math.sqrt(regression.covariance[factor, factor]),
@@ -103,6 +104,7 @@ def evidence(observations: PeakObservations, regression: PeakRegression, factor:
         plateau=int((label == OptimumLabel.PLATEAU).sum()),
         censored=int((label == OptimumLabel.CENSORED).sum()),
         interior_levels=len(np.unique(octaves[label == OptimumLabel.INTERIOR])),
+        estimated_levels=len(np.unique(octaves[estimated])),
         failure=regression.failure,
     )
 
@@ -142,7 +144,7 @@ def _independent(octaves: Floats) -> list[int]:
 def _failure(estimates: Floats, identified: NDArray[np.bool_], seeds: tuple[object, ...]) -> str:
     """Return why the folds give no standard error; empty if they do."""
     if not identified[0]:
-        return "the optima do not determine the regression (too few, or all at the same edge)"
+        return "the optima do not determine the regression"
     if len(seeds) < 2:
         return "one seed has no spread"
     lost = [str(seed) for seed, fold in zip(seeds, identified[1:], strict=True) if not fold]

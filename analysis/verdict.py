@@ -79,6 +79,8 @@ class Evidence:
     """Groups whose optimum may lie beyond their grid."""
     interior_levels: int
     """Levels of the factor with at least one interior group."""
+    estimated_levels: int
+    """Levels with at least one interior group whose optimum a parabola estimates."""
     failure: str = ""
     """Why exponent or standard error could not be estimated, as a clause; empty if they were."""
 
@@ -148,7 +150,8 @@ def judge_factor(evidence: Evidence, *, claimed: float = 1.0, margin: float) -> 
     1. unidentified: < 3 levels, < 2 octaves, variance inflation > 10, < 5 seeds, or more than
        half of the groups flat or plateau;
     2. censored: more than half of the groups censored, or < 3 levels with an interior group;
-       and unidentified where the regression itself failed though neither rule above matched;
+       then unidentified where, though neither rule matched, < 3 levels have an estimated
+       optimum (slopes between mere bounds have no standard error) or the regression failed;
     3. refuted, 4. supported, 5. inconclusive: see `judge_interval`.
     """
     lacking = _lacking_identification(evidence)
@@ -157,11 +160,9 @@ def judge_factor(evidence: Evidence, *, claimed: float = 1.0, margin: float) -> 
     hidden = _censoring(evidence)
     if hidden:
         return Judgement(verdict=Verdict.CENSORED, reason=hidden)
-    if evidence.failure:
-        return Judgement(
-            verdict=Verdict.UNIDENTIFIED,
-            reason=f"No interval can be given: {evidence.failure}.",
-        )
+    inestimable = _inestimable(evidence)
+    if inestimable:
+        return Judgement(verdict=Verdict.UNIDENTIFIED, reason=inestimable)
     return judge_interval(
         evidence.exponent,
         evidence.standard_error,
@@ -218,17 +219,17 @@ def _lacking_identification(evidence: Evidence) -> str:
         return f"The factor has {_count(evidence.levels, 'level')}; at least 3 are needed."
     if evidence.octaves < MINIMUM_OCTAVES - OCTAVE_TOLERANCE:
         return f"The factor spans {evidence.octaves:.2f} octaves; at least 2 are needed."
-    if not evidence.variance_inflation <= MAXIMUM_VARIANCE_INFLATION:
-        return (
-            f"The variance inflation is {evidence.variance_inflation:.3g}, above 10: the factor "
-            "moves together with the others; cross them."
-        )
     if evidence.seeds < MINIMUM_SEEDS:
         return f"There are {_count(evidence.seeds, 'complete seed')}; at least 5 are needed."
     if evidence.flat + evidence.plateau > MAXIMUM_SHARE * evidence.groups:
         return (
             f"{evidence.flat} flat and {evidence.plateau} plateau of {evidence.groups} groups, "
             "more than half: the error hardly depends on the batch size."
+        )
+    if not evidence.variance_inflation <= MAXIMUM_VARIANCE_INFLATION:
+        return (
+            f"The variance inflation is {evidence.variance_inflation:.3g}, above 10: the factor "
+            "moves together with the others; cross them."
         )
     return ""
 
@@ -245,6 +246,18 @@ def _censoring(evidence: Evidence) -> str:
             f"optimum; at least 3 are needed ({evidence.censored} of {evidence.groups} groups "
             "are censored)."
         )
+    return ""
+
+
+def _inestimable(evidence: Evidence) -> str:
+    if evidence.estimated_levels < MINIMUM_LEVELS:
+        return (
+            f"{_count(evidence.estimated_levels, 'level')} of the factor with an optimum that a "
+            "parabola estimates; at least 3 are needed. A parabola needs batch sizes an octave "
+            "apart or less, on both sides of the best and above the cliff."
+        )
+    if evidence.failure:
+        return f"No interval can be given: {evidence.failure}."
     return ""
 
 

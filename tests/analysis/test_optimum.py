@@ -1,0 +1,286 @@
+"""Labels in their order, bounds, the local parabola, and what is excluded."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+from scipy import stats
+
+from analysis import FitError, OptimumLabel, optimal_batch_sizes
+from analysis.batch_grid import arrange_batch_grid
+from analysis.optimum import find_peaks
+from tests.analysis.synthetic_batches import CHANCE, law_cells, one_group
+
+Floats = NDArray[np.float64]
+GRID = 2.0 ** np.arange(10)
+
+
+def noisy(curve: Floats, noise: float = 0.002, seeds: int = 5, rng_seed: int = 0) -> Floats:
+    return curve + np.random.default_rng(rng_seed).normal(0, noise, (seeds, len(curve)))
+
+
+def only(cells: pd.DataFrame, **options: object) -> "pd.Series[float]":
+    optima = optimal_batch_sizes(cells, **options)  # type: ignore[arg-type]
+    assert len(optima) == 1
+    return optima.iloc[0]
+
+
+def test_an_enclosed_optimum_is_interior_and_the_parabola_finds_it() -> None:
+    octave = np.log2(GRID)
+    row = only(one_group(noisy(0.1 + 0.01 * (octave - 4.3) ** 2), GRID))
+    assert row.label is OptimumLabel.INTERIOR
+    # a true parabola: only noise remains; sd of the vertex is about
+    # .002 / sqrt(5) × sqrt(2) / (4 × .01) = .03 octaves
+    assert row.log2_optimum == pytest.approx(4.3, abs=0.12)
+    assert row.optimal_batch_size == pytest.approx(2**row.log2_optimum)
+    assert row.best_batch_size == 16
+    assert row.log2_lower < 4.3 < row.log2_upper
+    assert (row.seeds, row.n_cells, row.batch_sizes) == (5, 50, 10)
+    assert (row.grid_lower, row.grid_upper) == (1, 512)
+
+
+def test_three_points_a_factor_two_apart_give_the_textbook_vertex() -> None:
+    octave = np.log2(GRID)
+    errors = 0.1 + 0.05 * (np.exp(-0.9 * (octave - 4.2)) + 0.9 * (octave - 4.2) - 1)
+    row = only(one_group(noisy(np.minimum(errors, CHANCE), 1e-6), GRID))
+    at = errors[3:6]
+    expected = 4 + 0.5 * (at[0] - at[2]) / (at[0] - 2 * at[1] + at[2])
+    # noise 1e-6 against a curvature of .04
+    assert row.log2_optimum == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_curve_without_slope_is_flat_even_with_its_smallest_error_at_the_edge() -> None:
+    errors = noisy(np.full(10, 0.1), rng_seed=3)
+    errors[:, -1] += errors.mean(axis=0).min() - errors[:, -1].mean() - 1e-4
+    row = only(one_group(errors, GRID))
+    assert row.best_batch_size == 512
+    assert row.label is OptimumLabel.FLAT
+    assert (row.log2_lower, row.log2_upper) == (-np.inf, np.inf)
+
+
+@pytest.mark.parametrize("falling", [True, False])
+def test_a_curve_that_is_best_at_one_edge_is_censored_with_an_open_bound(falling: bool) -> None:
+    curve = 0.1 + 0.01 * np.arange(10.0)
+    row = only(one_group(noisy(curve[::-1] if falling else curve), GRID))
+    assert row.label is OptimumLabel.CENSORED
+    assert np.isnan(row.log2_optimum)
+    # the nearest batch size known to be worse is the edge's neighbour
+    expected = (8.0, np.inf) if falling else (-np.inf, 1.0)
+    assert (row.log2_lower, row.log2_upper) == expected
+
+
+def test_best_batch_sizes_over_three_octaves_are_a_plateau() -> None:
+    curve = np.array([0.3, 0.25, 0.2, 0.1, 0.1, 0.1, 0.1, 0.2, 0.25, 0.3])
+    row = only(one_group(noisy(curve), GRID))
+    assert row.label is OptimumLabel.PLATEAU
+    assert np.isnan(row.log2_optimum)
+    assert (row.set_lower, row.set_upper) == (8, 64)
+    assert (row.log2_lower, row.log2_upper) == (2.0, 7.0)
+
+
+def test_two_octaves_are_not_yet_a_plateau() -> None:
+    curve = np.array([0.3, 0.25, 0.2, 0.1, 0.1, 0.1, 0.2, 0.25, 0.3, 0.3])
+    assert only(one_group(noisy(curve), GRID)).label is OptimumLabel.INTERIOR
+
+
+def test_noise_shared_by_a_seed_does_not_hide_the_optimum() -> None:
+    errors = noisy(0.1 + 0.01 * (np.log2(GRID) - 4) ** 2)
+    shifted = errors + np.random.default_rng(1).normal(0, 0.05, (5, 1))
+    kept = ["label", "set_lower", "set_upper"]
+    assert only(one_group(shifted, GRID))[kept].equals(only(one_group(errors, GRID))[kept])
+
+
+def test_the_set_of_the_best_is_the_paired_bonferroni_test_written_out() -> None:
+    octave = np.log2(GRID)
+    groups = [noisy(0.1 + 0.0016 * (octave - c) ** 2, 0.006, rng_seed=int(c)) for c in (3, 5, 6)]
+    cells = pd.concat(
+        [one_group(e, GRID).assign(learning_rate=0.1 * 2**i) for i, e in enumerate(groups)]
+    )
+    residuals = [e - e.mean(0) - e.mean(1, keepdims=True) + e.mean() for e in groups]
+    freedom = 3 * 4 * 9
+    variance = sum((r**2).sum() for r in residuals) / freedom
+    limit = stats.t.ppf(1 - 0.05 / 9, freedom) * np.sqrt(2 * variance / 5)
+    optima = optimal_batch_sizes(cells)
+    for (_, row), errors in zip(optima.iterrows(), groups, strict=True):
+        mean = errors.mean(0)
+        best = GRID[mean - mean.min() <= limit]
+        assert (row.set_lower, row.set_upper) == (best[0], best[-1])
+        assert 1 < len(best) < 10
+
+
+def test_spread_at_the_cliff_and_silence_at_chance_leave_the_pooled_noise_alone() -> None:
+    octave = np.log2(GRID)
+    errors = noisy(0.1 + 0.01 * (octave - 6) ** 2)
+    cliff = errors.copy()
+    cliff[:, :2] = CHANCE
+    cliff[:, 2] = [CHANCE, 0.2, CHANCE, CHANCE, 0.3]
+    kept = ["label", "log2_optimum", "set_lower", "set_upper"]
+    assert only(one_group(cliff, GRID))[kept].equals(only(one_group(errors, GRID))[kept])
+
+
+def test_no_parabola_rests_on_the_far_side_of_the_cliff() -> None:
+    errors = noisy(0.1 + 0.02 * np.maximum(np.log2(GRID) - 5, 0))
+    errors[:, :5] = CHANCE
+    row = only(one_group(errors, GRID))
+    assert row.label is OptimumLabel.INTERIOR
+    assert row.best_batch_size == 32
+    assert np.isnan(row.log2_optimum)
+    assert (row.log2_lower, row.log2_upper) == (4.0, 6.0)
+
+
+def test_batch_sizes_a_factor_four_apart_give_bounds_and_no_parabola() -> None:
+    octave = np.log2(GRID[::2])
+    row = only(one_group(noisy(0.1 + 0.01 * (octave - 4) ** 2), GRID[::2]))
+    assert row.label is OptimumLabel.INTERIOR
+    assert np.isnan(row.log2_optimum)
+    assert (row.log2_lower, row.log2_upper) == (2.0, 6.0)
+
+
+def test_a_parabola_that_bends_downwards_is_no_optimum() -> None:
+    octave = np.arange(0, 8, 0.5)
+    bumpy = 0.1 + 0.05 * (octave - 4) ** 2
+    # best at 4, but over 3 ... 5 the least-squares parabola has its maximum there
+    bumpy[6:11] = [0.104, 0.12, 0.1, 0.12, 0.104]
+    row = only(one_group(noisy(bumpy, 1e-4), 2.0**octave))
+    assert row.label is OptimumLabel.INTERIOR
+    assert np.isnan(row.log2_optimum)
+    # batch sizes are kept to 12 digits
+    assert (row.log2_lower, row.log2_upper) == pytest.approx((3.5, 4.5), abs=1e-9)
+
+
+def test_each_group_has_its_own_edges() -> None:
+    octave = np.log2(GRID)
+    wide = one_group(noisy(0.1 + 0.01 * (octave - 7) ** 2), GRID)
+    narrow = wide[wide.batch_size <= 64].assign(train_examples=2000)
+    labels = optimal_batch_sizes(pd.concat([wide, narrow])).set_index("train_examples").label
+    assert labels[10**6] is OptimumLabel.INTERIOR
+    assert labels[2000] is OptimumLabel.CENSORED
+
+
+def test_full_batches_are_excluded_and_reported() -> None:
+    cells = one_group(noisy(0.1 + 0.01 * (np.log2(GRID) - 4) ** 2), GRID, train_examples=256)
+    optima = optimal_batch_sizes(cells)
+    assert optima.grid_upper[0] == 128
+    assert optima.attrs["notes"] == [
+        "10 cells excluded: B >= N is the whole shard, without gradient noise."
+    ]
+
+
+def test_the_noise_form_of_the_batch_size_is_used_throughout() -> None:
+    train_examples = 300
+    effective = np.log2(GRID[:8] / (1 - GRID[:8] / train_examples))
+    errors = noisy(0.1 + 0.01 * (effective - 5.2) ** 2, 1e-4)
+    row = only(one_group(errors, GRID[:8], train_examples), form="B/(1-B/N)")
+    # a parabola in log2 B': noise of 1e-4 moves its vertex by about .002
+    assert row.log2_optimum == pytest.approx(5.2, abs=0.01)
+    assert row.optimal_batch_size == pytest.approx(1 / (2**-5.2 + 1 / 300), rel=0.01)
+    assert row.log2_upper == pytest.approx(effective[6])
+
+
+def test_a_missing_cell_costs_its_batch_size_and_a_missing_seed_costs_that_seed() -> None:
+    rng = np.random.default_rng(0)
+    cells = law_cells((1, 1, 1), noise=0.003, rng=rng, seeds=6, levels=2)
+    first = cells.learning_rate == cells.learning_rate.min()
+    hole = (cells.seed == 2) & first & (cells.batch_size == 1)
+    begun = (cells.seed == 5) & ~(first & (cells.batch_size < 16))
+    optima = optimal_batch_sizes(cells[~hole & ~begun])
+    assert (optima.seeds == 5).all()
+    assert sorted(optima.grid_lower.unique()) == [1, 2]
+    assert optima.attrs["notes"] == [
+        "16 cells excluded: the batch size lacks seeds that others have.",
+        "16 cells excluded: the seed lacks too many groups and batch sizes.",
+    ]
+
+
+def test_every_row_is_either_used_or_excluded_with_a_reason() -> None:
+    rng = np.random.default_rng(1)
+    cells = law_cells((1, 1, 1), noise=0.003, rng=rng, levels=2).sample(frac=0.97, random_state=1)
+    cells = cells.assign(status="completed")
+    cells.iloc[:3, cells.columns.get_loc("status")] = "failed"
+    cells.iloc[:3, cells.columns.get_loc("validation_error")] = np.nan
+    optima = optimal_batch_sizes(cells)
+    used = [cell_id for ids in optima.cell_ids for cell_id in ids]
+    excluded = sum(int(note.split()[0]) for note in optima.attrs["notes"])
+    assert len(used) == len(set(used)) == optima.n_cells.sum()
+    assert len(used) + excluded == len(cells)
+
+
+def test_order_and_index_of_the_rows_do_not_matter() -> None:
+    cells = law_cells((1, 1, 1), noise=0.003, rng=np.random.default_rng(2), levels=2)
+    shuffled = cells.sample(frac=1, random_state=0).set_index("cell_id", drop=False)
+    expected = optimal_batch_sizes(cells).drop(columns="cell_ids")
+    pd.testing.assert_frame_equal(optimal_batch_sizes(shuffled).drop(columns="cell_ids"), expected)
+
+
+def test_a_fold_is_what_the_table_without_that_seed_gives() -> None:
+    cells = law_cells((1, 0, 1), noise=0.01, rng=np.random.default_rng(3), levels=2)
+    columns = {
+        "y": "validation_error",
+        "by": ("learning_rate", "train_examples", "momentum"),
+        "batch_size": "batch_size",
+        "train_examples": "train_examples",
+        "seed": "seed",
+        "chance_error": "chance_error",
+    }
+    keep = ~np.eye(5, dtype=bool)
+    folds = find_peaks(arrange_batch_grid(cells, **columns), keep)  # type: ignore[arg-type]
+    for seed in range(5):
+        alone = optimal_batch_sizes(cells[cells.seed != seed])
+        assert list(folds.label[seed]) == list(alone.label)
+        np.testing.assert_allclose(folds.estimate[seed], alone.log2_optimum, atol=1e-9)
+        np.testing.assert_array_equal(folds.lower[seed], alone.log2_lower)
+
+
+def test_one_seed_knows_no_noise_so_that_everything_is_flat() -> None:
+    row = only(one_group(noisy(0.1 + 0.01 * (np.log2(GRID) - 4) ** 2, seeds=1), GRID))
+    assert row.label is OptimumLabel.FLAT
+
+
+def test_learning_rates_that_differ_in_the_last_bit_are_one_group() -> None:
+    cells = one_group(noisy(0.1 + 0.01 * (np.log2(GRID) - 4) ** 2), GRID)
+    rate = np.where(cells.seed < 2, 0.1 * 3, 0.3)
+    assert only(cells.assign(learning_rate=rate)).seeds == 5
+
+
+GOOD = one_group(noisy(0.1 + 0.01 * (np.log2(GRID) - 4) ** 2), GRID)
+
+
+@pytest.mark.parametrize(
+    ("cells", "options", "message"),
+    [
+        ([1, 2], {}, "is a list; pass a pandas DataFrame"),
+        (GOOD.iloc[:0], {}, "no rows"),
+        (GOOD.drop(columns="momentum"), {}, "no column 'momentum'.*assign"),
+        (GOOD, {"y": "test_error"}, "no column 'test_error'"),
+        (GOOD, {"by": "learning_rate"}, "pass the names"),
+        (GOOD, {"by": ()}, "pass the names"),
+        (GOOD.assign(batch_size="many"), {}, "'batch_size' is many in 50 rows"),
+        (GOOD.assign(batch_size=0), {}, "'batch_size' is 0 .* at least 1"),
+        (GOOD.assign(learning_rate=np.inf), {}, "'learning_rate' is inf"),
+        (GOOD.assign(validation_error=np.nan), {}, "missing or infinite in 50 of 50"),
+        (GOOD.assign(validation_error="low"), {}, "'validation_error' is low"),
+        (GOOD.assign(seed=None), {}, "'seed' is missing in 50 rows"),
+        (GOOD.assign(train_examples=1), {}, "All 50 rows are excluded"),
+        (GOOD.assign(status="failed"), {}, "All 50 rows are excluded .the attempt failed"),
+        (pd.concat([GOOD, GOOD]), {}, "2 rows have .* one is allowed. Drop repeats"),
+        (
+            pd.concat([GOOD.assign(model_size=16), GOOD.assign(model_size=64)]),
+            {},
+            "They differ in model_size: filter to one",
+        ),
+        (GOOD[GOOD.batch_size == 1 + GOOD.seed].query("seed < 2"), {}, "common set of seeds"),
+        (GOOD, {"form": "B/N"}, "`form` is 'B/N'; allowed"),
+        (GOOD, {"alpha": 0.0}, "`alpha` is 0.0"),
+        (GOOD, {"chance_error": np.nan}, "`chance_error` is nan"),
+        (
+            GOOD.assign(train_examples=1000 + GOOD.seed),
+            {"by": ("learning_rate", "momentum")},
+            "varies within a group; add it to `by`",
+        ),
+    ],
+)
+def test_a_table_that_cannot_be_analyzed_is_refused_with_the_reason(
+    cells: pd.DataFrame, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(FitError, match=message):
+        optimal_batch_sizes(cells, **options)  # type: ignore[arg-type]
