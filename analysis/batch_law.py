@@ -241,7 +241,7 @@ def check_batch_size_law(
         flags=(*_flags(judged, exponents, optima, y), *regime_flags(regime)),
         optima=optima,
         excluded=grid.excluded,
-        momentum_equivalence=_momentum_equivalence(regression, freedom, margin),
+        momentum_equivalence=_momentum_equivalence(regression, judged, freedom, margin),
         regime=regime,
         residual_octaves=regression.residual_octaves,
         y=y,
@@ -289,23 +289,21 @@ def _exponents_frame(regression: PeakRegression, freedom: int) -> pd.DataFrame:
 
 
 def _momentum_equivalence(
-    regression: PeakRegression, freedom: int, margin: float
+    regression: PeakRegression, judged: Mapping[str, Judgement], freedom: int, margin: float
 ) -> dict[str, Any]:
+    """Return the test of a = c, which can be no better than the verdicts on a and c."""
     covariance = regression.covariance
     difference = float(regression.exponents[0] - regression.exponents[2])
-    known = math.isfinite(difference) and bool(
-        np.isfinite(covariance[np.ix_([0, 2], [0, 2])]).all()
-    )
     error = math.inf
-    if known:
+    if np.isfinite(covariance[np.ix_([0, 2], [0, 2])]).all():
         variance = covariance[0, 0] + covariance[2, 2] - 2 * covariance[0, 2]
         error = math.sqrt(max(variance, 0.0))
-        judged = judge_interval(difference, error, freedom, claimed=0.0, margin=margin)
-    else:
-        judged = Judgement(
-            verdict=Verdict.UNIDENTIFIED,
-            reason="The exponents of ε and 1/(1-m) are not both estimated.",
-        )
+    told = judge_interval(difference, error, freedom, claimed=0.0, margin=margin)
+    for verdict in (Verdict.UNIDENTIFIED, Verdict.CENSORED):
+        names = [n for n in ("learning_rate", "momentum") if judged[n].verdict is verdict]
+        if names:
+            told = Judgement(verdict=verdict, reason=f"{' and '.join(names)}: {verdict}.")
+            break
     low95, high95 = t_interval(difference, error, freedom, 0.95)
     low90, high90 = t_interval(difference, error, freedom, 0.90)
     return {
@@ -315,8 +313,8 @@ def _momentum_equivalence(
         "upper95": high95,
         "lower90": low90,
         "upper90": high90,
-        "verdict": judged.verdict,
-        "reason": judged.reason,
+        "verdict": told.verdict,
+        "reason": told.reason,
     }
 
 

@@ -100,6 +100,10 @@ def optimal_batch_sizes(
     the grid's phase (.13-.21 octave); it is not corrected here. A vertex that is no minimum,
     lies outside its window, or lacks a neighbour above the cliff gives bounds and no estimate.
 
+    The pooled variance takes the noise to be of one size in all groups. Where it shrinks with
+    the error, quiet groups become plateaus: blind, not wrong. The log of the error as `y`, with
+    that of chance as `chance_error`, then sees more.
+
     Args:
         cells: one row per run, with the final-step error; diverged runs at chance.
         y: column of the error. The best along training erases the effect of the batch size.

@@ -84,18 +84,22 @@ def regress_peaks(observations: PeakObservations) -> PeakRegression:
     failure = _failure(estimates, fits.identified, observations.seeds)
     if not failure:
         covariance[np.ix_(named, named)] = Jackknife(estimates[0], estimates[1:]).covariance
+        for factor in named:
+            levels, estimated = _levels(observations, factor)
+            if estimated < min(3, levels):  # bounds alone made the slope, and no seed moves them
+                covariance[factor, :] = covariance[:, factor] = np.inf
     return PeakRegression(exponents, covariance, float(fits.scale[0]), inflation, failure)
 
 
 def evidence(observations: PeakObservations, regression: PeakRegression, factor: int) -> Evidence:
     """Return what the verdict on one factor (its index in `FACTORS`) rests on."""
     octaves, label = observations.octaves[:, factor], observations.label
-    estimated = observations.lower[0] == observations.upper[0]
+    levels, estimated_levels = _levels(observations, factor)
     return Evidence(
         exponent=float(regression.exponents[factor]),
         standard_error=math.sqrt(regression.covariance[factor, factor]),
         degrees_of_freedom=len(observations.seeds) - 1,
-        levels=len(np.unique(octaves)),
+        levels=levels,
         octaves=float(np.ptp(octaves)),
         variance_inflation=float(regression.variance_inflation[factor]),
         seeds=len(observations.seeds),
@@ -104,7 +108,7 @@ def evidence(observations: PeakObservations, regression: PeakRegression, factor:
         plateau=int((label == OptimumLabel.PLATEAU).sum()),
         censored=int((label == OptimumLabel.CENSORED).sum()),
         interior_levels=len(np.unique(octaves[label == OptimumLabel.INTERIOR])),
-        estimated_levels=len(np.unique(octaves[estimated])),
+        estimated_levels=estimated_levels,
         failure=regression.failure,
     )
 
@@ -122,6 +126,13 @@ def variance_inflation(octaves: Floats) -> Floats:
         if np.linalg.norm(unexplained) > SAME_OCTAVES:
             inflation[factor] = (own @ own) / (unexplained @ unexplained)
     return inflation
+
+
+def _levels(observations: PeakObservations, factor: int) -> tuple[int, int]:
+    """Return the factor's number of levels, and of those with an estimated optimum."""
+    octaves = observations.octaves[:, factor]
+    estimated = observations.lower[0] == observations.upper[0]
+    return len(np.unique(octaves)), len(np.unique(octaves[estimated]))
 
 
 def _varying(centred: Floats) -> list[int]:

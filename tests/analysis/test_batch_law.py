@@ -425,6 +425,19 @@ def test_the_noisy_quadratic_at_fixed_epochs_gets_its_exact_exponents(
     assert not any("octaves apart" in flag for flag in law.flags)
 
 
+def test_a_slope_between_mere_bounds_has_no_interval_and_no_verdict(
+    noisy_quadratic: tuple[Floats, pd.DataFrame],
+) -> None:
+    _, cells = noisy_quadratic
+    noise = np.random.default_rng(1).normal(0, 0.02, len(cells))
+    # noise proportional to the risk, which falls with N: all but the loudest N are plateaus
+    law = check_batch_size_law(cells.assign(y=cells.y * np.exp(noise)), y="y")
+    assert law.optima.log2_optimum.notna().groupby(law.optima.train_examples).any().sum() < 3
+    assert np.isinf(law.exponents.standard_error["train_examples"])
+    assert set(law.verdicts.values()) <= {Verdict.UNIDENTIFIED, Verdict.CENSORED}
+    assert law.momentum_equivalence["verdict"] is Verdict.UNIDENTIFIED
+
+
 def test_a_grid_too_coarse_for_the_curve_is_flagged_with_what_it_may_do(
     noisy_quadratic: tuple[Floats, pd.DataFrame],
 ) -> None:
