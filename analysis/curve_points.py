@@ -76,6 +76,11 @@ class CurvePoints:
     chance_known: bool
     """Whether sizes at the error of chance could be told."""
 
+    @property
+    def chosen(self) -> bool:
+        """Whether at some size there was a choice to make."""
+        return bool((candidates(self.log_error).sum(axis=1) > 1).any())
+
     def mean_log_error(self, without: int | None = None) -> NDArray[np.float64]:
         """Return (n,) means over seeds, the choice made anew `without` the seed of that index."""
         if without is None:

@@ -258,7 +258,7 @@ class PowerLawFit:
             notes.append(f"{self.x} {row[self.x]:g} {verb}: {row['why']}.")
         if not self.curve.chance_known:
             notes.append("No chance error is known: no size could be excluded as best-guess.")
-        if len(self.curve.log_error[0]) > 1:
+        if self.curve.chosen:
             notes.append(f"Best {', '.join(self.choose)} at each size, scored on left-out seeds.")
         if self.curve.binomial_variance.any():
             notes.append("Intervals include the sampling of the held-out set (few errors in it).")
@@ -395,7 +395,7 @@ def _check_points(points: CurvePoints, x: str, ci: IntervalMethod | None) -> Non
             "for a fit without interval."
         )
     if ci == IntervalMethod.PROFILE:
-        if points.log_error.shape[1] > 1:
+        if points.chosen:
             raise FitError(
                 "ci='profile' does not know of the choice among several models. Use "
                 "ci='jackknife', which chooses anew in each fold, or select one model first."

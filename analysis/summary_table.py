@@ -6,7 +6,7 @@ from html import escape
 
 import pandas as pd
 
-__all__ = ["Summary", "json_number"]
+__all__ = ["Summary", "format_number", "json_number"]
 
 WIDTH = 78
 
