@@ -118,13 +118,13 @@ def polish(
         trial_residual = log_error - log_curve(trial, log_size)
         trial_loss = (trial_residual**2).sum(axis=1)
         better = trial_loss < loss
-        # In units of log error: what the accepted step still changed.
+        # In units of log error: what the step changes, or would.
         change = np.abs(trial_residual - residual).max(axis=1)
         theta = np.where(better[:, None], trial, theta)
         residual = np.where(better[:, None], trial_residual, residual)
         loss = np.where(better, trial_loss, loss)
         damping = np.where(better, np.maximum(damping * 0.1, 1e-12), damping * 8)
-        live &= np.where(better, change > 1e-13, damping < 1e6)
+        live &= (change > 1e-12) & (damping < 1e6)
         if not live.any():
             break
     return theta, loss
