@@ -112,6 +112,8 @@ class Renewer:
 
     def _renew(self) -> None:
         with self._lock:
+            if self.lost is not None:
+                return
             try:
                 self._publish(replace(self._heartbeat, beat_at=datetime.now(UTC)))
             except LeaseLostError as error:
@@ -135,6 +137,6 @@ class Driving:
         Raises `LeaseLostError`, a `StoreError`, once this driver was out of reach for longer than
         its lease runs, so that another may have taken the store over.
         """
+        self._renewer.report(progress)
         if self._renewer.lost is not None:
             raise self._renewer.lost
-        self._renewer.report(progress)

@@ -113,7 +113,12 @@ _CELLS = [
         "loss over the full shard at the end; null when diverged",
         nullable=True,
     ),
-    _field(c.TRAIN_ERROR, NUMBER, "share of examples", "error over the full shard at the end"),
+    _field(
+        c.TRAIN_ERROR,
+        NUMBER,
+        "share of examples",
+        "error over the full shard at the end; the chance error when diverged",
+    ),
     _field(
         c.VALIDATION_LOSS,
         NUMBER,
@@ -122,7 +127,10 @@ _CELLS = [
         nullable=True,
     ),
     _field(
-        c.VALIDATION_ERROR, NUMBER, "share of examples", "error over the validation set at the end"
+        c.VALIDATION_ERROR,
+        NUMBER,
+        "share of examples",
+        "error over the validation set at the end; the chance error when diverged",
     ),
     _field(
         c.TEST_LOSS,
@@ -131,26 +139,30 @@ _CELLS = [
         "loss over the test set at the end; null when diverged",
         nullable=True,
     ),
-    _field(c.TEST_ERROR, NUMBER, "share of examples", "error over the test set at the end"),
+    _field(
+        c.TEST_ERROR,
+        NUMBER,
+        "share of examples",
+        "error over the test set at the end; the chance error when diverged",
+    ),
     _field(
         c.BEST_VALIDATION_LOSS,
         NUMBER,
         "loss per example",
-        "least validation loss of all evaluations; null where there was none",
+        "least validation loss of all evaluations; null when diverged",
         nullable=True,
     ),
     _field(
         c.BEST_VALIDATION_ERROR,
         NUMBER,
         "share of examples",
-        "least validation error of all evaluations; null where there was none",
-        nullable=True,
+        "least validation error of all evaluations; the chance error when diverged",
     ),
     _field(
         c.BEST_VALIDATION_STEP,
         COUNT,
         "steps",
-        "step of the least validation error; null where there was none",
+        "first step of the least validation error; null when diverged",
         nullable=True,
     ),
     _field(

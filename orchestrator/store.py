@@ -17,7 +17,7 @@ import pyarrow as pa
 from pyarrow import fs as pafs
 
 from analysis.columns import ATTEMPT, CELL_ID, FAILED_AT, GRID, STATUS, STUDY
-from orchestrator.compaction import CompactionReport, compact, complete_compaction
+from orchestrator.compaction import ROWS_PER_PART, CompactionReport, compact, complete_compaction
 from orchestrator.contents import (
     UnreadablePart,
     consistent,
@@ -243,8 +243,12 @@ class Store:
         with self._locks.worker(Heartbeat(driver=worker)):
             yield
 
-    def compact(self, *, wait_seconds: float = WAIT_SECONDS) -> CompactionReport:
+    def compact(
+        self, *, rows_per_part: int = ROWS_PER_PART, wait_seconds: float = WAIT_SECONDS
+    ) -> CompactionReport:
         """Merge small parts of packs that have ended; takes the place of the driver meanwhile.
+
+        `rows_per_part`: most cells in a merged part.
 
         Safe to kill: the next driver completes it.
         """
@@ -252,7 +256,7 @@ class Store:
             self.drive("compaction", wait_seconds=wait_seconds),
             self._locks.no_workers(wait_seconds),
         ):
-            return compact(self._files)
+            return compact(self._files, rows_per_part)
 
     def _whole(self, table: Table) -> pa.Table:
         return consistent(lambda: whole_table(self._files, table))

@@ -1,0 +1,205 @@
+import math
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from analysis import columns
+from orchestrator import schema
+from orchestrator.errors import StoreError
+from orchestrator.parts import DamagedError, decoded, encoded, table_from_rows
+from orchestrator.schema import SCHEMAS, Table
+from orchestrator.store import Store
+from tests.orchestrator.store_rows import cell_id, cell_row, write_cells
+
+PROMISED_CELLS = """
+cell_id workload workload_version dataset_fraction train_examples model_size parameter_count
+batch_size learning_rate momentum seed budget optimizer learning_rate_schedule evaluation_schedule
+workload_axes chance_error validation_examples test_examples
+status steps epochs examples_seen training_flops wall_seconds pack_wall_seconds
+train_loss train_error validation_loss validation_error test_loss test_error best_validation_loss
+best_validation_error best_validation_step generalization_gap validation_evaluations
+pack_id packed_cells arithmetic device_name host
+started_at code_version workload_source torch_version ray_version
+"""
+"""The public names, as the documentation lists them."""
+
+PROMISED_CURVES = """
+cell_id pack_id step epoch examples_seen train_loss validation_loss validation_error
+"""
+
+
+def test_tables_have_the_promised_columns_in_the_promised_order() -> None:
+    assert SCHEMAS[Table.CELLS].names == PROMISED_CELLS.split()
+    assert SCHEMAS[Table.CURVES].names == PROMISED_CURVES.split()
+
+
+def test_every_column_name_that_analysis_knows_is_in_a_table_and_the_other_way_round() -> None:
+    known = {value for name, value in vars(columns).items() if name.isupper()}
+    assert {name for table in SCHEMAS.values() for name in table.names} == known
+
+
+@pytest.mark.parametrize("table", Table)
+def test_every_column_of_a_written_file_tells_its_unit_and_meaning(table: Table) -> None:
+    data = encoded(table, SCHEMAS[table].empty_table())
+    written = pq.read_schema(pa.BufferReader(data))
+    for field in written:
+        assert field.metadata[b"unit"], field.name
+        assert field.metadata[b"meaning"], field.name
+    assert written.metadata[b"scaling_study.schema_version"] == b"1"
+    assert written.metadata[b"scaling_study.table"] == table.encode()
+
+
+def test_a_row_that_lacks_a_column_is_refused_by_the_column_s_name() -> None:
+    row = cell_row(1)
+    del row["momentum"]
+    with pytest.raises(StoreError, match=rf"Row 0 of cells .*{cell_id(1)}.* lacks momentum"):
+        table_from_rows(Table.CELLS, [row])
+
+
+def test_a_row_with_an_unknown_column_is_refused_by_the_column_s_name() -> None:
+    with pytest.raises(StoreError, match="unknown columns momentun"):
+        table_from_rows(Table.CELLS, [cell_row(1), cell_row(2, momentun=0.9)])
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("batch_size", 32.0),
+        ("batch_size", True),
+        ("batch_size", "32"),
+        ("batch_size", 2**63),
+        ("learning_rate", "0.1"),
+        ("learning_rate", True),
+        ("learning_rate", math.nan),
+        ("train_loss", math.inf),
+        ("train_loss", np.float32("nan")),
+        ("model_size", "small"),
+        ("model_size", 2**53 + 1),
+        ("workload", 3),
+        ("workload", None),
+        ("started_at", None),
+        ("started_at", "2026-01-01"),
+        ("started_at", datetime(2026, 1, 1)),  # no zone: that is the point
+        ("status", "failed"),
+    ],
+)
+def test_a_value_that_does_not_fit_its_column_is_refused_by_the_column_s_name(
+    column: str, value: Any
+) -> None:
+    with pytest.raises(StoreError, match=column):
+        table_from_rows(Table.CELLS, [cell_row(1, **{column: value})])
+
+
+def test_numbers_of_numpy_and_integers_on_number_axes_are_stored_exactly() -> None:
+    row = cell_row(1, model_size=2**53, batch_size=np.int64(7), train_loss=np.float64(0.1))
+    stored = table_from_rows(Table.CELLS, [row]).to_pylist()[0]
+    assert stored["model_size"] == 2**53
+    assert stored["batch_size"] == 7
+    assert stored["train_loss"] == 0.1
+
+
+def test_a_diverged_row_without_losses_is_stored() -> None:
+    losses = dict.fromkeys(
+        ["train_loss", "validation_loss", "test_loss", "best_validation_loss"], None
+    )
+    row = cell_row(1, status="diverged", best_validation_step=None, **losses)
+    assert table_from_rows(Table.CELLS, [row])["train_loss"].null_count == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda table: table.drop_columns(["momentum"]), "momentum"),
+        (lambda table: table.append_column("extra", pa.array([1])), "extra"),
+        (lambda table: table.select(table.schema.names[::-1]), "their order"),
+        (lambda table: table.replace_schema_metadata({}), "not written by scaling-study"),
+    ],
+)
+def test_a_file_with_other_columns_is_no_part_of_its_table(change: Any, reason: str) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(change(table_from_rows(Table.CELLS, [cell_row(1)])), sink)
+    with pytest.raises(DamagedError, match=reason):
+        decoded(Table.CELLS, sink.getvalue().to_pybytes())
+
+
+def test_curves_among_cells_are_no_part_of_cells() -> None:
+    data = encoded(Table.CURVES, SCHEMAS[Table.CURVES].empty_table())
+    with pytest.raises(DamagedError, match="it holds curves, not cells"):
+        decoded(Table.CELLS, data)
+
+
+def older(table: pa.Table) -> pa.Table:
+    """A made-up version 0: `momentum` was called `mass`, and there was no `host`."""
+    names = ["mass" if name == "momentum" else name for name in table.schema.names]
+    metadata = {**table.schema.metadata, schema.VERSION_KEY: b"0"}
+    return table.rename_columns(names).drop_columns(["host"]).replace_schema_metadata(metadata)
+
+
+def from_version_0(table: Table, data: pa.Table) -> pa.Table:
+    if table is Table.CELLS:
+        names = ["momentum" if name == "mass" else name for name in data.schema.names]
+        data = data.rename_columns(names).append_column("host", pa.array(["?"] * len(data)))
+    return data
+
+
+@pytest.fixture
+def old_store(tmp_path: Path) -> Store:
+    """A store with one part of the current version and one of the made-up older one."""
+    store = Store(tmp_path / "store")
+    write_cells(store, "new", [1, 2])
+    write_cells(store, "old", [3, 4], momentum=0.25)
+    path = next(Path(store.address("cells")).glob("part-old-*"))
+    pq.write_table(older(pq.read_table(path)), path)
+    return store
+
+
+def test_an_older_part_is_read_as_it_would_be_written_today(
+    old_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(schema.MIGRATIONS, 0, from_version_0)
+    cells = old_store.read_cells(["cell_id", "momentum", "host"])
+    assert cells["cell_id"].tolist() == [cell_id(n) for n in (1, 2, 3, 4)]
+    assert cells["momentum"].tolist() == [0.9, 0.9, 0.25, 0.25]
+    assert cells["host"].tolist() == ["somewhere", "somewhere", "?", "?"]
+    assert old_store.unreadable_parts() == []
+
+
+def test_a_driver_rewrites_older_parts_once_and_leaves_the_others_alone(
+    old_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(schema.MIGRATIONS, 0, from_version_0)
+    before = old_store.read_cells()
+    current = next(Path(old_store.address("cells")).glob("part-new-*"))
+    untouched = current.stat()
+    with old_store.drive("test") as driving:
+        assert driving.set_aside == ()
+    monkeypatch.delitem(schema.MIGRATIONS, 0)
+    assert old_store.read_cells().equals(before)
+    assert current.stat().st_mtime_ns == untouched.st_mtime_ns
+    assert current.stat().st_ino == untouched.st_ino
+
+
+def test_a_part_of_a_version_that_nothing_upgrades_is_set_aside_and_named(old_store: Store) -> None:
+    assert "version 0" in old_store.unreadable_parts()[0].reason
+    with old_store.drive("test") as driving:
+        assert [part.name.startswith("part-old-") for part in driving.set_aside] == [True]
+    assert set(old_store.cell_statuses()) == {cell_id(1), cell_id(2)}
+
+
+def test_a_part_of_a_newer_version_is_neither_skipped_nor_moved(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    write_cells(store, "pack", [1])
+    path = next(Path(store.address("cells")).iterdir())
+    table = pq.read_table(path)
+    metadata = {**table.schema.metadata, schema.VERSION_KEY: b"2"}
+    pq.write_table(table.replace_schema_metadata(metadata), path)
+    with pytest.raises(StoreError, match="Upgrade scaling-study"):
+        store.cell_statuses()
+    with pytest.raises(StoreError, match="Upgrade scaling-study"), store.drive("test"):
+        pass
+    assert path.exists()
