@@ -9,7 +9,7 @@ there. Two tests, by what noise they assume:
 over seeds, t with S - 1. Seeds may shift or tilt their whole curve. On a straight line it is the
 jackknife of the estimate itself, digit by digit. With 10 seeds, β = -.1, γ = .02 and 4 % noise
 the jackknife of the estimate covers .88 at a nominal .95, since γ ends at 0 in half the data
-sets and its folds with it; this covers .96, and is narrower.
+sets and its folds with it; this covers .95, and is no wider.
 `profile_bounds`: the residual sum of squares, F with SK - p. Seeds independent across sizes; where
 a seed tilts its curve it covers as little as .77.
 """
