@@ -98,12 +98,16 @@ class ObjectLeases(Locks):
     def _take(self, heartbeat: Heartbeat) -> None:
         entry, holder = self._files.entry(HEARTBEAT), self._read(HEARTBEAT)
         if entry is not None and not self._has_run_out(entry, self._store_time()):
-            raise refusal(self._files, holder)
+            raise self._refusal(holder)
         self._files.write(HEARTBEAT, heartbeat.to_json())
         time.sleep(self._settle_seconds)
         holder = self._read(HEARTBEAT)
         if holder is None or holder.token != heartbeat.token:
-            raise refusal(self._files, holder)
+            raise self._refusal(holder)
+
+    def _refusal(self, holder: Heartbeat | None) -> StoreError:
+        hint = f" If it was killed, its lease runs out within {self._seconds:g} s."
+        return refusal(self._files, holder, hint)
 
     def _renewal(self) -> Callable[[Heartbeat], None]:
         """Return what renews the driver's lease, which it alone may have rewritten meanwhile."""

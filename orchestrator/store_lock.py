@@ -42,12 +42,12 @@ class Locks(ABC):
         """
 
 
-def refusal(files: Files, holder: Heartbeat | None) -> StoreError:
+def refusal(files: Files, holder: Heartbeat | None, hint: str = "") -> StoreError:
     """Return the error of a second driver; `holder`: the first, if it could be read."""
     who = str(holder) if holder else "a driver that has just started"
     return StoreError(
         f"The store {files.address('')} is being driven by {who}. A store has one driver at a "
-        "time: wait until that one has ended, or stop it and run this again."
+        f"time: wait until that one has ended, or stop it and run this again.{hint}"
     )
 
 
