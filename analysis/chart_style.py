@@ -49,13 +49,14 @@ NAMES = {
     columns.TEST_ERROR: "test error at the final step",
 }
 FACTOR_NAMES = NAMES | {columns.MOMENTUM: "momentum 1 / (1 − m)"}
-ROUND_DIGITS = {
-    1.6: np.arange(1, 10, 0.1),
-    4.0: np.arange(1, 10, 0.5),
-    15.0: np.array([1, 1.5, 2, 3, 4, 5, 7]),
-    math.inf: np.array([1, 2, 5]),
-}
-"""Digits of the labelled ticks of a log axis whose end is at most so many times its start."""
+ROUND_DIGITS = (
+    np.array([1, 2, 5]),
+    np.array([1, 1.5, 2, 3, 4, 5, 7]),
+    np.arange(1, 10, 0.5),
+    np.arange(1, 10, 0.1),
+)
+"""Digits of the ticks of a log axis, from coarse to fine."""
+FEWEST_TICKS = 4
 
 
 def finished(chart: Any, title: str, subtitle: Sequence[str]) -> alt.TopLevelMixin:
@@ -119,15 +120,16 @@ def _plain(value: Any) -> Any:
 def log_axis(values: ArrayLike, ticks: Iterable[float] | None = None) -> dict[str, Any]:
     """Return scale and axis of a log channel that holds the positive of `values`, with a margin.
 
-    `ticks` are labelled where they fit; by default round numbers, some in each decade.
+    `ticks` are labelled where they fit; by default round numbers, as coarse as leaves 4 of them.
     """
     given = np.asarray(values, dtype=float)
     positive = given[np.isfinite(given) & (given > 0)]
     low, high = float(positive.min() / 1.12), float(positive.max() * 1.12)
     if ticks is None:
-        decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        digits = next(digits for span, digits in ROUND_DIGITS.items() if high <= span * low)
-        ticks = [digit * 10.0**decade for decade in decades for digit in digits]
+        decades = 10.0 ** np.arange(math.floor(math.log10(low)), math.log10(high) + 1)
+        choices = [np.sort(np.outer(decades, digits).ravel()) for digits in ROUND_DIGITS]
+        enough = (c for c in choices if ((c >= low) & (c <= high)).sum() >= FEWEST_TICKS)
+        ticks = next(enough, choices[-1])
     shown = [_plain(float(tick)) for tick in ticks if low <= tick <= high]
     return {
         "scale": alt.Scale(type="log", domain=[_plain(low), _plain(high)], nice=False),

@@ -239,7 +239,14 @@ def _read_grids(store: str | PathLike[str]) -> pd.DataFrame:
     names = [columns.STUDY, columns.GRID, columns.CELL_ID]
     try:
         filesystem, root = pafs.FileSystem.from_uri(place)
-        table = pq.read_table(f"{root}/grids", filesystem=filesystem, columns=names)
+    except pa.ArrowInvalid:
+        # Without its cause, which quotes the URI with what credentials it holds.
+        raise FitError(
+            f"No file system opens {_without_credentials(store)!r}. Allowed: a local path, or a "
+            "URI of file, s3 or gs, such as s3://bucket/prefix."
+        ) from None
+    try:
+        table = pq.read_table(f"{root.rstrip('/')}/grids", filesystem=filesystem, columns=names)
     except (pa.ArrowInvalid, FileNotFoundError) as error:
         raise FitError(
             f"{_without_credentials(store)!r} holds no readable Parquet files under grids/, which "
