@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.logging import RichHandler
 
 from orchestrator.errors import LaunchError, StoreError, StudyError
 from orchestrator.shadowing import refuse_shadowed_packages
 
 if TYPE_CHECKING:
+    from orchestrator.store import Store
     from orchestrator.study import Study
 
 __all__ = ["app", "main"]
@@ -141,9 +141,8 @@ def status(store: StoreArgument, as_json: JsonOption = False) -> None:
     """Show what is done, failed, diverged and running."""
     with _reporting():
         from orchestrator.rendering import status_document, status_tables
-        from orchestrator.store import Store
 
-        document = status_document(Store(store))
+        document = status_document(_existing_store(store))
         _show(as_json, document, lambda: status_tables(document))
 
 
@@ -193,9 +192,7 @@ def compact(store: StoreArgument, as_json: JsonOption = False) -> None:
     with _reporting():
         from dataclasses import asdict
 
-        from orchestrator.store import Store
-
-        report = asdict(Store(store).compact())
+        report = asdict(_existing_store(store).compact())
         _show(as_json, report, lambda: [f"{name}: {value}" for name, value in report.items()])
 
 
@@ -203,8 +200,7 @@ def main() -> None:
     """Run the command line; the process ends with an exit code of the table above."""
     logging.basicConfig(
         level=logging.WARNING,
-        format="%(message)s",
-        handlers=[RichHandler(console=err, show_path=False, show_time=False, markup=False)],
+        format="%(levelname)s: %(message)s",
     )
     signal.signal(signal.SIGTERM, _interrupt)
     app()
@@ -218,6 +214,18 @@ def _load(path: Path) -> "Study":
     from orchestrator.study import Study
 
     return Study.from_file(path)
+
+
+def _existing_store(location: str) -> "Store":
+    from orchestrator.store import Store
+
+    store = Store(location)
+    if not store.exists():
+        raise StoreError(
+            f"There is no store at {store.location}. Correct the path, or train one with "
+            "'scaling-study run STUDY --store STORE'."
+        )
+    return store
 
 
 def _default_store(study: "Study") -> str:

@@ -105,7 +105,7 @@ _CELLS = [
         c.TRAINING_FLOPS, NUMBER, "FLOP", "arithmetic of training; a double, as it passes 2**63"
     ),
     _field(c.WALL_SECONDS, NUMBER, "seconds", "the cell's share of its pack's wall time"),
-    _field(c.PACK_WALL_SECONDS, NUMBER, "seconds", "wall time of the whole pack"),
+    _field(c.PACK_WALL_SECONDS, NUMBER, "seconds", "wall time of the trial until this row"),
     _field(
         c.TRAIN_LOSS,
         NUMBER,

@@ -20,6 +20,7 @@ from orchestrator.budget import Budget, BudgetError
 from orchestrator.constraint import COMMON_KINDS, Constraint, ConstraintError
 from orchestrator.errors import StudyFileError
 from orchestrator.resources import ResourceRule, Resources
+from orchestrator.schema import SCHEMAS, Table
 from orchestrator.validation import Spec, checked, place
 from orchestrator.yaml_lines import Document, KeyPath, dump, located, read_text
 from workloads.axis import Axis, AxisValue
@@ -156,6 +157,7 @@ class _GridSpec(Spec):
 def _study(document: Document, text: str, workload: "Workload | None") -> Study:
     spec = checked(_StudySpec, document.value, document, ())
     found = _workload(document, spec.workload, workload)
+    _refuse_reserved_axes(document, found)
     return Study(
         name=spec.name,
         workload=found,
@@ -179,6 +181,18 @@ def _workload(document: Document, name: str, given: "Workload | None") -> "Workl
         return find_workload(name)
     except UnknownWorkloadError as error:
         raise document.error(("workload",), str(error)) from error
+
+
+def _refuse_reserved_axes(document: Document, workload: "Workload") -> None:
+    """Raise `StudyFileError` if an axis has the name of a column or of a word of study files."""
+    reserved = {*SCHEMAS[Table.CELLS].names, "where", "seeds"}
+    taken = sorted(axis.name for axis in workload.axes if axis.name in reserved)
+    if taken:
+        raise document.error(
+            ("workload",),
+            f"workload {workload.name!r} declares the axis {taken[0]!r}, which is a column of the "
+            "results or a word of study files; allowed: any other name. Rename the axis.",
+        )
 
 
 def _grid(document: Document, name: str, workload: "Workload") -> Grid:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +42,10 @@ TUNE_ENVIRONMENT = {
 }
 
 
+CONNECT_SECONDS = 10.0
+"""How long the head node may take to accept a connection."""
+
+
 class RayExecutor(Executor):
     """Trains packs as Ray Tune trials."""
 
@@ -68,15 +73,12 @@ class RayExecutor(Executor):
                 "include_dashboard": False,
             }
         else:
+            _require_listener(self._address)
             options |= {"address": self._address}
         try:
             ray.init(**options)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            where = self._address or "this machine"
-            raise LaunchError(
-                f"Ray cannot be reached at {where}: {error}. "
-                "Check the address and the cluster; without --address, Ray is started here."
-            ) from error
+            raise _unreachable(self._address or "this machine", error) from error
         return self
 
     @override
@@ -135,7 +137,34 @@ class RayExecutor(Executor):
                     verbose=0,
                 ),
             ).fit()
+        if not self.nodes():
+            raise LaunchError(
+                "Every node of the Ray cluster is gone. What was durable is kept: start the "
+                "cluster and run the study again."
+            )
         return watcher.fates
+
+
+def _require_listener(address: str) -> None:
+    """Raise `LaunchError` if nobody listens at HOST:PORT; Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if address == "auto":
+        return
+    if not host or not port.isdigit():
+        raise LaunchError(
+            f"The address is {address!r}; allowed: 'auto', or HOST:PORT of a running Ray cluster."
+        )
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise _unreachable(address, error) from error
+
+
+def _unreachable(address: str, error: Exception) -> LaunchError:
+    return LaunchError(
+        f"Ray cannot be reached at {address}: {error}. "
+        "Check the address and the cluster; without --address, Ray is started here."
+    )
 
 
 class _Watcher(tune.Callback):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from workloads.axis import Axis, AxisError
+from workloads.axis import Axis, AxisError, AxisKind
 from workloads.errors import UnknownWorkloadError, WorkloadError
 
 if TYPE_CHECKING:
@@ -123,6 +123,8 @@ def _class_faults(workload: "type[Workload]", name: str | None) -> Iterator[str]
     model_size = getattr(workload, "model_size", None)
     if not isinstance(model_size, Axis):
         yield f"model_size is {model_size!r}; allowed: a workloads.Axis"
+    elif model_size.kind is AxisKind.TEXT:
+        yield "model_size is a TEXT axis; allowed: INTEGER or NUMBER, because laws regress on sizes"
 
     axes: Any = workload.axes
     if isinstance(axes, tuple) and all(isinstance(axis, Axis) for axis in axes):

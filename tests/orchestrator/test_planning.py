@@ -1,4 +1,4 @@
-"""run = plan - store: which cells are planned, how they are packed, and that planning is read-only."""
+"""run = plan - store: which cells are planned, how they are packed, and that nothing is touched."""
 
 import numpy as np
 import pytest

@@ -133,11 +133,13 @@ def test_a_cell_that_raises_is_written_down_and_the_others_go_on(plugins, tmp_pa
 @pytest.mark.slow
 def test_a_cell_that_ends_its_process_costs_only_itself(command_line, tmp_path):
     (tmp_path / "switch").touch()
-    (tmp_path / "study.yaml").write_text(FAULTS.replace("FAULT", "exit"))
+    (tmp_path / "study.yaml").write_text(
+        FAULTS.replace("FAULT", "exit").replace("seeds: 4", "seeds: [1, 2]")
+    )
     answer = command_line("run", "study.yaml", "--store", "store", "--json")
     assert answer.returncode == 1, answer.stderr
     document = json.loads(answer.stdout)
-    assert document["completed"] == 4
+    assert document["completed"] == 2
     ((failed, message),) = document["failed"].items()
     assert "died" in message
     cells = cells_of(tmp_path / "store")
@@ -210,7 +212,7 @@ def durable_rows(store: Path) -> pd.Series:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("victims", "rows_before"),
-    [("driver", 1), ("worker", 24), ("both", 12), ("driver", 30), ("worker", 3)],
+    [("driver", 1), ("worker", 24), ("both", 12), ("driver", 36)],
 )
 def test_sigkill_loses_no_durable_row_and_repeats_little(
     command_line, plugins, tmp_path, victims, rows_before
@@ -240,7 +242,7 @@ def test_sigkill_loses_no_durable_row_and_repeats_little(
         workers = [
             pid
             for pid, command in processes_with(marker).items()
-            if command.startswith("ray::") and "IDLE" not in command
+            if command.startswith("ray::ImplicitFunc")  # Ray's agents are called ray:: too
         ]
         assert workers
         before = durable_rows(store)

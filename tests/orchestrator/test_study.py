@@ -16,6 +16,7 @@ from orchestrator.study import Resources, Study, study_axes
 from orchestrator.yaml_lines import Document, dump
 from tests.orchestrator.malformed import WELL_FORMED
 from tests.orchestrator.stand_in import StandIn
+from workloads.axis import Axis, AxisKind
 
 QUICKSTART = """\
 # A study of two grids.
@@ -303,3 +304,12 @@ def test_any_values_give_a_study_or_one_kind_of_error(
         made = Study.from_dict({**dictionary(**changes), **top}, StandIn())
         assert made.points() >= 1
         assert Study.from_text(made.text, workload=made.workload) == made
+
+
+@pytest.mark.parametrize("name", ["steps", "train_loss", "budget", "seeds", "where"])
+def test_an_axis_named_like_a_column_or_a_word_of_study_files_is_refused(name: str) -> None:
+    class Clashing(StandIn):
+        axes = (*StandIn.axes, Axis(name=name, kind=AxisKind.NUMBER, meaning="?", default=0.0))
+
+    with pytest.raises(StudyFileError, match=f":3: .*declares the axis '{name}'"):
+        Study.from_text(QUICKSTART, workload=Clashing())

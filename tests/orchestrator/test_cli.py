@@ -1,0 +1,183 @@
+"""The command line as its users meet it: output, exit codes, one clear message for bad input."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from orchestrator.cli import app
+from tests.orchestrator.malformed import MALFORMED
+from tests.orchestrator.test_planning import STUDY
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "study.yaml").write_text(STUDY)
+    return tmp_path
+
+
+def run(*arguments: str) -> Result:
+    result = CliRunner().invoke(app, list(arguments))
+    unexpected = result.exception
+    if unexpected is not None and not isinstance(unexpected, SystemExit):
+        raise unexpected
+    return result
+
+
+HUGE = STUDY.replace("[16, 32]", str(list(range(1, 400)))).replace(
+    "[0.1, 0.2]", str([round(0.001 * i, 3) for i in range(1, 200)])
+)
+IMPOSSIBLE = [
+    ("batch-larger-than-shard", STUDY.replace("[16, 32]", "[16, 2000]"), ":15: "),
+    ("no-cell-left", STUDY + "    where: batch_size > 5000\n", "has no cell"),
+    ("no-example-left", STUDY.replace("[0.25, 0.5]", "[0.00001]"), "is no example"),
+    ("huge-grid", HUGE, "need --yes"),
+    ("division-by-zero", STUDY + "    where: 1 / momentum > 3\n", ":18: "),
+    ("no-step", STUDY.replace("{steps: 20}", "{cumulative_learning_rate: 0.01}"), "budget"),
+]
+"""Studies that are well formed, and fail only when their cells are made."""
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+@pytest.mark.parametrize(
+    ("text", "fragment"),
+    [pytest.param(text, fragment, id=name) for name, text, fragment in [*MALFORMED, *IMPOSSIBLE]],
+)
+def test_a_bad_study_exits_2_with_one_message_and_leaves_nothing(folder, command, text, fragment):
+    study = folder / "study.yaml"
+    study.write_bytes(text.encode() if isinstance(text, str) else text)
+    result = run(command, "study.yaml", "--store", "store")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert fragment in result.stderr
+    assert "Traceback" not in result.stderr
+    assert list(folder.iterdir()) == [study]
+
+
+@pytest.mark.parametrize("name", ["absent.yaml", "."])
+def test_a_study_file_that_cannot_be_read_exits_2(folder, name):
+    result = run("plan", name)
+    assert result.exit_code == 2
+    assert name in result.stderr
+
+
+def test_a_bad_study_in_a_real_process_has_no_traceback(command_line, tmp_path):
+    (tmp_path / "study.yaml").write_text(STUDY.replace("workload: digits", "workload: digit"))
+    answer = command_line("run", "study.yaml")
+    assert answer.returncode == 2
+    assert answer.stdout == ""
+    assert answer.stderr.strip() == (
+        "study.yaml:3: Unknown workload 'digit'. Available: digits, misbehaving, teacher. "
+        "Others load from entry points 'scaling_study.workloads'."
+    )
+
+
+def test_help_imports_neither_ray_nor_torch_nor_pandas():
+    code = (
+        "import sys; from orchestrator.cli import app\n"
+        "try: app(['--help'])\n"
+        "except SystemExit as end: assert end.code == 0, end.code\n"
+        "heavy = {'ray', 'torch', 'pandas', 'pyarrow', 'scipy', 'altair'} & sys.modules.keys()\n"
+        "assert not heavy, heavy"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    assert "analyze" in answer.stdout
+
+
+def test_plan_prints_counts_by_grid_and_touches_nothing(folder):
+    result = run("plan", "study.yaml", "--store", "store")
+    assert result.exit_code == 0
+    assert "14 cells in 3 packs, 280 steps" in result.stdout
+    assert "not measured" in result.stdout
+    assert [path.name for path in folder.iterdir()] == ["study.yaml"]
+    document = json.loads(run("plan", "study.yaml", "--store", "store", "--json").stdout)
+    assert document["cells_to_run"] == 14
+    assert document["grids"]["law"] == {
+        **{"cells": 8, "new": 8, "completed": 0, "diverged": 0, "failed": 0}
+    }
+
+
+def test_run_status_analyze_and_compact_follow_each_other(folder):
+    first = run("run", "study.yaml", "--store", "store", "--inline", "--json")
+    assert first.exit_code == 0
+    assert json.loads(first.stdout)["trained"] == 14
+    again = run("run", "study.yaml", "--store", "store", "--inline")
+    assert "Trained 0 cells" in again.stdout
+    assert "14 of 14 were done before" in again.stdout
+
+    document = json.loads(run("status", "store", "--json").stdout)
+    assert document["cells"] == document["completed"] == 14
+    assert document["driver"] is None or not document["driver"]["alive"]
+    assert "No driver is running." in run("status", "store").stdout
+
+    compacted = json.loads(run("compact", "store", "--json").stdout)
+    assert compacted["parts_after"] < compacted["parts_before"]
+    assert json.loads(run("status", "store", "--json").stdout)["completed"] == 14
+
+    analyzed = run("analyze", "store", "--out", "out", "--json")
+    assert analyzed.exit_code == 0
+    json.loads(analyzed.stdout)
+    assert {path.name for path in (folder / "out").iterdir()} == {"report.html", "fits.json"}
+
+
+def test_the_default_store_is_named_after_the_study(folder):
+    assert run("run", "study.yaml", "--inline").exit_code == 0
+    assert (folder / "results" / "small" / "cells").is_dir()
+
+
+def test_status_and_analyze_of_no_store_say_so(folder):
+    status = run("status", "nowhere")
+    assert status.exit_code == 3
+    assert "nowhere" in status.stderr
+    assert run("compact", "nowhere").exit_code == 3
+    assert not (folder / "nowhere").exists()
+    analyze = run("analyze", "nowhere")
+    assert analyze.exit_code == 2
+    assert "nowhere" in analyze.stderr
+
+
+def test_workloads_are_listed_with_axes_and_sizes():
+    result = run("workloads")
+    assert result.exit_code == 0
+    assert "digits" in result.stdout
+    assert "label_noise" in result.stdout
+    listed = json.loads(run("workloads", "--json").stdout)
+    assert {"digits", "teacher"} <= {workload["name"] for workload in listed}
+
+
+def test_inline_and_address_exclude_each_other(folder):
+    result = run("run", "study.yaml", "--inline", "--address", "auto")
+    assert result.exit_code == 2
+    assert "--inline" in result.stderr
+
+
+@pytest.mark.parametrize("address", ["ray://127.0.0.1:10001", "127.0.0.1:9"])
+def test_a_cluster_that_cannot_be_used_exits_3(folder, address):
+    result = run("run", "study.yaml", "--store", "store", "--address", address)
+    assert result.exit_code == 3
+    assert address in result.stderr
+
+
+def test_a_users_own_analysis_py_is_named(command_line, tmp_path):
+    (tmp_path / "study.yaml").write_text(STUDY)
+    (tmp_path / "analysis.py").write_text("")
+    answer = command_line("plan", "study.yaml")
+    assert answer.returncode == 3
+    assert str(tmp_path / "analysis.py") in answer.stderr
+
+
+def test_a_locked_store_exits_3_and_names_the_driver(folder):
+    from orchestrator.store import Store
+
+    store = Store(folder / "store")
+    store.create()
+    with store.drive("the first driver"):
+        result = run("run", "study.yaml", "--store", "store", "--inline")
+    assert result.exit_code == 3
+    assert "the first driver" in result.stderr
+    assert Path(folder / "store" / "cells").is_dir()
