@@ -37,7 +37,7 @@ class Jackknife:
     @property
     def standard_error(self) -> NDArray[np.float64]:
         """(p,) standard errors."""
-        return np.sqrt(np.diagonal(self.covariance))
+        return np.asarray(np.sqrt(np.diagonal(self.covariance)))
 
     def interval(self, level: float = 0.95) -> NDArray[np.float64]:
         """Return (p, 2) lower and upper bounds of the two-sided interval at `level`."""

@@ -1,11 +1,8 @@
 """What the orchestrator's tests share: the command line in a process, and a Ray of their own."""
 
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,14 +48,6 @@ class CommandLine:
         finally:
             process.kill()
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
-
-
-@pytest.fixture(scope="session")
-def ray_folder() -> Iterator[Path]:
-    """A folder for Ray's own files; its path is short, because Ray puts sockets into it."""
-    folder = Path(tempfile.mkdtemp(prefix="ss"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

@@ -1,0 +1,16 @@
+"""What tests of several rooms share."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def ray_folder() -> Iterator[Path]:
+    """A folder for Ray's own files; its path is short, because Ray puts sockets into it."""
+    folder = Path(tempfile.mkdtemp(prefix="ss"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
