@@ -10,7 +10,7 @@ import math
 import altair as alt
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import stdtrit
 
 from analysis.chart_style import (
     FACTOR_NAMES,
@@ -59,7 +59,7 @@ def curve_table(fit: PowerLawFit, cells: pd.DataFrame) -> pd.DataFrame:
         score = scores[place[index]] if used[index] else np.array([])
         score = score[~np.isnan(score)]
         if len(score) > 1:
-            half = stats.t.ppf(0.975, len(score) - 1) * score.std(ddof=1) / math.sqrt(len(score))
+            half = stdtrit(len(score) - 1, 0.975) * score.std(ddof=1) / math.sqrt(len(score))
             lower, upper = error * math.exp(-half), error * math.exp(half)
             interval = f"95 % t, {len(score)} seeds"
         size = float(point[fit.x])

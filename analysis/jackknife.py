@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtrit
 
 __all__ = ["Jackknife"]
 
@@ -41,5 +41,5 @@ class Jackknife:
 
     def interval(self, level: float = 0.95) -> NDArray[np.float64]:
         """Return (p, 2) lower and upper bounds of the two-sided interval at `level`."""
-        half = stats.t.ppf((1 + level) / 2, self.degrees_of_freedom) * self.standard_error
+        half = stdtrit(self.degrees_of_freedom, (1 + level) / 2) * self.standard_error
         return np.stack([self.estimate - half, self.estimate + half], axis=1)

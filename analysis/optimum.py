@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtrit
 
 from analysis import columns
 from analysis.batch_grid import BatchGrid, arrange_batch_grid
@@ -243,7 +243,7 @@ def _critical_difference(
     freedom = (numbers - 1) * (learned_count - 1).sum(axis=-1)
     variance = np.maximum(squares, 0.0) / np.maximum(freedom, 1)
     comparisons = np.maximum(present.sum(axis=-1) - 1, 1)
-    quantile = stats.t.ppf(1 - alpha / comparisons, np.maximum(freedom, 1)[:, None])
+    quantile = stdtrit(np.maximum(freedom, 1)[:, None], 1 - alpha / comparisons)
     critical = quantile * np.sqrt(2 * variance / numbers)[:, None]
     return np.where(freedom[:, None] > 0, critical, np.inf)[..., None]
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy.special import stdtr, stdtrit
 
 __all__ = [
     "PROVISIONAL",
@@ -103,7 +103,7 @@ def t_interval(
     """Return the two-sided Student interval; (-inf, inf) where there is no estimate or no SE."""
     if not (math.isfinite(estimate) and math.isfinite(standard_error)):
         return -math.inf, math.inf
-    half = float(stats.t.ppf((1 + level) / 2, degrees_of_freedom)) * standard_error
+    half = float(stdtrit(degrees_of_freedom, (1 + level) / 2)) * standard_error
     return estimate - half, estimate + half
 
 
@@ -266,7 +266,7 @@ def _band_p_value(distance: float, standard_error: float, degrees_of_freedom: in
         return 1.0
     if standard_error == 0:
         return 0.0
-    return float(2 * stats.t.sf(distance / standard_error, degrees_of_freedom))
+    return float(2 * stdtr(degrees_of_freedom, -distance / standard_error))
 
 
 def _count(number: int, noun: str) -> str:
