@@ -2,7 +2,9 @@
 
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,10 +77,11 @@ class RayExecutor(Executor):
         else:
             _require_listener(self._address)
             options |= {"address": self._address}
-        try:
-            ray.init(**options)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise _unreachable(self._address or "this machine", error) from error
+        with _own_sigterm():
+            try:
+                ray.init(**options)
+            except (ConnectionError, ValueError, RuntimeError) as error:
+                raise _unreachable(self._address or "this machine", error) from error
         return self
 
     @override
@@ -201,6 +204,15 @@ class _Watcher(tune.Callback):
         self.fates[trial.config["pack_id"]] = PackFate(
             died=isinstance(error, RayActorError), reason=str(error).strip()
         )
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Run the block, then put back the SIGTERM handler that Ray replaces with its own."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 @contextmanager

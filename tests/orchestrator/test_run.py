@@ -210,6 +210,32 @@ def durable_rows(store: Path) -> pd.Series:
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_exits_130_and_can_go_on(command_line, tmp_path, number):
+    (tmp_path / "study.yaml").write_text(SLOW_STUDY)
+    driver = command_line.start("run", "study.yaml", "--store", "store")
+    try:
+        log = tmp_path / "log"
+        deadline = time.monotonic() + 120
+        while not log.exists():
+            assert driver.poll() is None, driver.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        driver.send_signal(number)
+        out, err = driver.communicate(timeout=120)
+    finally:
+        driver.kill()
+    assert (driver.returncode, out) == (130, ""), err
+    assert err.splitlines()[-1] == (
+        "Interrupted. What was durable is kept; the same command goes on from there."
+    )
+    answer = command_line("run", "study.yaml", "--store", "store", "--json")
+    assert answer.returncode == 0, answer.stderr
+    assert len(cells_of(tmp_path / "store")) == 48
+
+
+@pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("victims", "rows_before"),
     [("driver", 1), ("worker", 24), ("both", 12), ("driver", 36)],
