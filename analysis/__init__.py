@@ -1,15 +1,62 @@
-"""Fits, verdicts and charts of scaling laws, from any pandas table of results."""
+"""Fits, verdicts and charts of scaling laws, from any pandas table of results.
 
-from analysis.batch_law import BatchSizeLaw as BatchSizeLaw
-from analysis.batch_law import check_batch_size_law as check_batch_size_law
-from analysis.errors import FitError as FitError
-from analysis.fit_status import FitStatus as FitStatus
-from analysis.loading import load_cells as load_cells
-from analysis.loading import load_curves as load_curves
-from analysis.optimum import OptimumLabel as OptimumLabel
-from analysis.optimum import optimal_batch_sizes as optimal_batch_sizes
-from analysis.permutation_control import PermutationControl as PermutationControl
-from analysis.permutation_control import permutation_control as permutation_control
-from analysis.power_law import PowerLawFit as PowerLawFit
-from analysis.power_law import fit_power_law as fit_power_law
-from analysis.verdict import Verdict as Verdict
+The names below are what an analysis starts from. They are imported on first use: every worker of a
+study imports `analysis.columns`, and none of them needs pandas or scipy for it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from analysis.batch_law import BatchSizeLaw, check_batch_size_law
+    from analysis.errors import FitError
+    from analysis.fit_status import FitStatus
+    from analysis.loading import load_cells, load_curves, load_grids
+    from analysis.negative_control import PermutationControl, permutation_control
+    from analysis.optimum import OptimumLabel, optimal_batch_sizes
+    from analysis.power_law import PowerLawFit, fit_power_law
+    from analysis.verdict import Verdict
+
+__all__ = [
+    "BatchSizeLaw",
+    "FitError",
+    "FitStatus",
+    "OptimumLabel",
+    "PermutationControl",
+    "PowerLawFit",
+    "Verdict",
+    "check_batch_size_law",
+    "fit_power_law",
+    "load_cells",
+    "load_curves",
+    "load_grids",
+    "optimal_batch_sizes",
+    "permutation_control",
+]
+
+_HOME = {
+    "BatchSizeLaw": "analysis.batch_law",
+    "FitError": "analysis.errors",
+    "FitStatus": "analysis.fit_status",
+    "OptimumLabel": "analysis.optimum",
+    "PermutationControl": "analysis.negative_control",
+    "PowerLawFit": "analysis.power_law",
+    "Verdict": "analysis.verdict",
+    "check_batch_size_law": "analysis.batch_law",
+    "fit_power_law": "analysis.power_law",
+    "load_cells": "analysis.loading",
+    "load_curves": "analysis.loading",
+    "load_grids": "analysis.loading",
+    "optimal_batch_sizes": "analysis.optimum",
+    "permutation_control": "analysis.negative_control",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'analysis' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -32,7 +32,7 @@ class Jackknife:
         """(p, p) covariance (S-1)/S Σ (θ₋ₛ - mean)(θ₋ₛ - mean)'. Source: Efron & Stein 1981."""
         seeds = len(self.folds)
         centred = self.folds - self.folds.mean(axis=0)
-        return (seeds - 1) / seeds * (centred.T @ centred)
+        return np.asarray((seeds - 1) / seeds * (centred.T @ centred))
 
     @property
     def standard_error(self) -> NDArray[np.float64]:

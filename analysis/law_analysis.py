@@ -17,7 +17,7 @@ import pandas as pd
 from analysis import columns
 from analysis.batch_law import BatchSizeLaw, check_batch_size_law
 from analysis.errors import FitError
-from analysis.permutation_control import PermutationControl, permutation_control
+from analysis.negative_control import PermutationControl, permutation_control
 from analysis.power_law import PowerLawFit, fit_power_law
 from analysis.summary_table import json_number
 from analysis.verdict import Verdict

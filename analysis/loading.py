@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from analysis import columns
 from analysis.errors import FitError
 
-__all__ = ["load_cells", "load_curves"]
+__all__ = ["ATTEMPTS", "FAILED", "load_cells", "load_curves", "load_grids", "select_grids"]
 
 ATTEMPTS = "attempts"
 FAILED = "failed"
@@ -59,7 +59,11 @@ def load_cells(
             named like a column of the store.
     """
     folder = _Folder.open(store)
-    members = None if study is None and grid is None else _members(folder, study, grid)
+    members = None
+    if study is not None or grid is not None:
+        names = None if grid is None else [grid]
+        chosen = select_grids(_known_grids(folder.read("grids"), folder), study, names)
+        members = frozenset(chosen[columns.CELL_ID])
     cells = _first_rows(folder.read("cells"))
     if members is not None and len(cells):
         cells = cells[cells[columns.CELL_ID].isin(members)]
@@ -99,6 +103,46 @@ def load_curves(store: str | PathLike[str], cells: pd.DataFrame) -> pd.DataFrame
     return curves.sort_values(steps, ignore_index=True)
 
 
+def load_grids(store: str | PathLike[str]) -> pd.DataFrame:
+    """Return which cell belongs to which grid: `study`, `grid`, `cell_id`, ordered by these.
+
+    A cell that several grids share has a row in each; one that no run has trained yet is there
+    too. Raises `FitError` where `store` records no grids.
+    """
+    folder = _Folder.open(store)
+    return _known_grids(folder.read("grids"), folder)
+
+
+def select_grids(
+    grids: pd.DataFrame, study: str | None, names: Sequence[str] | None
+) -> pd.DataFrame:
+    """Return the rows of `grids` (see `load_grids`) of one study, and of the grids `names`.
+
+    None stands for all of them. Raises `FitError` for an unknown name, and where two studies have
+    a grid of one name and `study` does not say which is meant.
+    """
+    known = grids[[columns.STUDY, columns.GRID]].drop_duplicates()
+    by_study = known.groupby(columns.STUDY)[columns.GRID]
+    listing = "; ".join(f"{name}: {', '.join(of_study)}" for name, of_study in by_study)
+    if study is not None:
+        known = known[known[columns.STUDY] == study]
+        if known.empty:
+            raise FitError(f"Unknown study {study!r}. Studies and their grids here: {listing}.")
+    if unknown := sorted(set(names or ()) - set(known[columns.GRID])):
+        raise FitError(f"Unknown grid {unknown[0]!r}. Studies and their grids here: {listing}.")
+    if names:
+        known = known[known[columns.GRID].isin(names)]
+    twice = known[columns.GRID].duplicated(keep=False)
+    if twice.any():
+        clash = known[columns.GRID][twice].iloc[0]
+        holders = known[columns.STUDY][known[columns.GRID] == clash].tolist()
+        raise FitError(
+            f"Grid {clash!r} occurs in the studies {', '.join(holders)}; "
+            f"name one, such as study={holders[0]!r}. Studies and their grids here: {listing}."
+        )
+    return grids.merge(known, on=[columns.STUDY, columns.GRID])
+
+
 @dataclass(frozen=True)
 class _Folder:
     filesystem: Any
@@ -110,11 +154,12 @@ class _Folder:
         if isinstance(store, str) and "://" in store:
             try:
                 filesystem, root = pafs.FileSystem.from_uri(store)
-            except pa.ArrowInvalid as error:
+            except pa.ArrowInvalid:
+                # without its cause, which quotes the URI with what credentials it holds
                 raise FitError(
                     f"No file system opens a URI of scheme {urlsplit(store).scheme!r} like this. "
                     "Allowed: a local path, or a URI of file, s3 or gs, such as s3://bucket/prefix."
-                ) from error
+                ) from None
             return cls(filesystem, root.rstrip("/"))
         return cls(pafs.LocalFileSystem(), str(Path(store).expanduser().absolute()))
 
@@ -135,7 +180,7 @@ class _Folder:
             if isinstance(content, Exception):
                 warnings.warn(
                     f"Skipped {path}: not a readable Parquet file ({content}). "
-                    "The next run sets it aside and trains its cells again.",
+                    "Run the study again: what the store lacks is then made anew.",
                     stacklevel=3,
                 )
             else:
@@ -170,29 +215,15 @@ def _first_rows(cells: pd.DataFrame) -> pd.DataFrame:
     return cells.sort_values(order).drop_duplicates(columns.CELL_ID)
 
 
-def _members(folder: _Folder, study: str | None, grid: str | None) -> frozenset[str]:
-    grids = folder.read("grids")
+def _known_grids(grids: pd.DataFrame, folder: _Folder) -> pd.DataFrame:
     if grids.empty:
-        raise FitError(f"The store {folder.root!r} has no grids; load it without study and grid.")
-    known: dict[str, list[str]] = {}
-    for name, of_study in grids.groupby(columns.STUDY)[columns.GRID]:
-        known[str(name)] = sorted(set(of_study))
-    listing = "; ".join(f"{name}: {', '.join(names)}" for name, names in known.items())
-    if study is not None:
-        if study not in known:
-            raise FitError(f"Unknown study {study!r}. Studies and their grids here: {listing}.")
-        grids = grids[grids[columns.STUDY] == study]
-    if grid is not None:
-        holders = [name for name in known if study in (None, name) and grid in known[name]]
-        if not holders:
-            raise FitError(f"Unknown grid {grid!r}. Studies and their grids here: {listing}.")
-        if len(holders) > 1:
-            raise FitError(
-                f"Grid {grid!r} occurs in the studies {', '.join(holders)}; "
-                f"name one, such as study={holders[0]!r}."
-            )
-        grids = grids[grids[columns.GRID] == grid]
-    return frozenset(grids[columns.CELL_ID])
+        raise FitError(
+            f"{folder.root!r} has no readable Parquet files under grids/, which say what belongs "
+            "to which study. Pass the store that scaling-study run STUDY --store STORE wrote, or "
+            "load all its cells, without study and grid."
+        )
+    names = [columns.STUDY, columns.GRID, columns.CELL_ID]
+    return grids[names].drop_duplicates().sort_values(names, ignore_index=True)
 
 
 def _with_workload_axes(cells: pd.DataFrame) -> pd.DataFrame:

@@ -6,17 +6,12 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from os import PathLike
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.fs as pafs
-import pyarrow.parquet as pq
 
 from analysis import columns
-from analysis.errors import FitError
 from analysis.law_analysis import (
     NOTHING_TO_ASK,
     LawAnalysis,
@@ -25,7 +20,7 @@ from analysis.law_analysis import (
     law_verdicts,
     plain_value,
 )
-from analysis.loading import load_cells
+from analysis.loading import ATTEMPTS, FAILED, load_cells, load_grids, select_grids
 from analysis.verdict import PROVISIONAL
 
 __all__ = [
@@ -47,8 +42,6 @@ COUNTS = (
     columns.STEPS,
 )
 """Whole numbers, which become floats in a table that also holds failed cells."""
-FAILED = "failed"
-ATTEMPTS = "attempts"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +167,7 @@ def analyze_store(
         FitError: no store, no cell with a result, unknown study or grid, or a grid's name in
             several studies.
     """
-    members = _members(store, study, grids)
+    members = select_grids(load_grids(store), study, grids)
     cells = load_cells(store, failed=True)
     return StoreAnalysis(
         store=_without_credentials(store),
@@ -203,58 +196,6 @@ def verdict_table(analyzed: StoreAnalysis) -> pd.DataFrame:
     numbers = ["exponent", "lower95", "upper95", "lower90", "upper90", "claimed", "margin"]
     names = ["study", "grid", "part", "law", "y", "factor", *numbers, "verdict", "reason"]
     return pd.DataFrame(rows, columns=[*names, "n_cells", "seeds"])
-
-
-def _members(
-    store: str | PathLike[str], study: str | None, grids: Sequence[str] | None
-) -> pd.DataFrame:
-    """Return `study`, `grid` and `cell_id` of the cells to analyze, in order of name."""
-    members = _read_grids(store)
-    known = members[[columns.STUDY, columns.GRID]].drop_duplicates()
-    by_study = known.groupby(columns.STUDY)[columns.GRID]
-    listing = "; ".join(f"{name}: {', '.join(names)}" for name, names in by_study)
-    if study is not None:
-        known = known[known[columns.STUDY] == study]
-        if known.empty:
-            raise FitError(f"Unknown study {study!r}. Studies and their grids here: {listing}.")
-    if unknown := sorted(set(grids or ()) - set(known[columns.GRID])):
-        raise FitError(f"Unknown grid {unknown[0]!r}. Studies and their grids here: {listing}.")
-    if grids:
-        known = known[known[columns.GRID].isin(grids)]
-    twice = known[columns.GRID].duplicated(keep=False)
-    if twice.any():
-        clash = known[columns.GRID][twice].iloc[0]
-        holders = known[columns.STUDY][known[columns.GRID] == clash].tolist()
-        raise FitError(
-            f"Grid {clash!r} occurs in the studies {', '.join(holders)}; "
-            f"name one, such as study={holders[0]!r}. Studies and their grids here: {listing}."
-        )
-    return members.merge(known, on=[columns.STUDY, columns.GRID])
-
-
-def _read_grids(store: str | PathLike[str]) -> pd.DataFrame:
-    place = str(store)
-    if "://" not in place:
-        place = str(Path(place).expanduser().absolute())
-    names = [columns.STUDY, columns.GRID, columns.CELL_ID]
-    try:
-        filesystem, root = pafs.FileSystem.from_uri(place)
-    except pa.ArrowInvalid:
-        # Without its cause, which quotes the URI with what credentials it holds.
-        raise FitError(
-            f"No file system opens {_without_credentials(store)!r}. Allowed: a local path, or a "
-            "URI of file, s3 or gs, such as s3://bucket/prefix."
-        ) from None
-    try:
-        table = pq.read_table(f"{root.rstrip('/')}/grids", filesystem=filesystem, columns=names)
-    except (pa.ArrowInvalid, FileNotFoundError) as error:
-        raise FitError(
-            f"{_without_credentials(store)!r} holds no readable Parquet files under grids/, which "
-            f"say what belongs to which study ({error}). Pass the store that "
-            "scaling-study run STUDY --store STORE wrote."
-        ) from error
-    frame: pd.DataFrame = table.to_pandas()
-    return frame.drop_duplicates().sort_values([columns.STUDY, columns.GRID])
 
 
 def _analyze_grid(study: str, grid: str, cells: pd.DataFrame, members: pd.Series) -> GridAnalysis:

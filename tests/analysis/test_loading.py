@@ -6,7 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis import FitError, load_cells, load_curves
+import analysis
+from analysis import FitError, load_cells, load_curves, load_grids
 
 
 def cell(cell_id, *, pack_id="p0", started_at=0, axes="{}", **values):
@@ -117,6 +118,18 @@ def test_a_grid_of_several_studies_is_refused_until_one_is_named(tmp_path):
     assert load_cells(tmp_path, grid="curve", study="two")["cell_id"].tolist() == ["b"]
 
 
+def test_grids_name_every_cell_of_every_study_trained_or_not(tmp_path):
+    write_grids(tmp_path, "demo", law=["b"], curve=["b", "not-yet-run"])
+    write_grids(tmp_path, "a-study", curve=["c"])
+    write_grids(tmp_path, "demo", law=["b"], curve=["b", "not-yet-run"])
+    assert load_grids(tmp_path).to_dict("split", index=False)["data"] == [
+        ["a-study", "curve", "c"],
+        ["demo", "curve", "b"],
+        ["demo", "curve", "not-yet-run"],
+        ["demo", "law", "b"],
+    ]
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [
@@ -148,7 +161,7 @@ def test_an_empty_or_missing_store_is_refused_with_its_path(tmp_path, folder):
 
 def test_a_store_without_grids_says_so(tmp_path):
     write(tmp_path, "cells", [cell("a")])
-    with pytest.raises(FitError, match="has no grids"):
+    with pytest.raises(FitError, match="has no readable Parquet files under grids/"):
         load_cells(tmp_path, grid="curve")
 
 
@@ -156,6 +169,8 @@ def test_credentials_in_a_uri_stay_out_of_messages():
     with pytest.raises(FitError, match="scheme 'nope'") as raised:
         load_cells("nope://key:secret@bucket/run")
     assert "secret" not in str(raised.value)
+    # Arrow's own message quotes the whole URI; a traceback must not print it either
+    assert raised.value.__suppress_context__
 
 
 def test_workload_axes_become_columns_and_keep_their_types(tmp_path):
@@ -275,6 +290,14 @@ def test_curves_need_the_keys_of_cells(tmp_path):
         load_curves(tmp_path, pd.DataFrame({"cell_id": ["a"]}))
 
 
+def imported_by(program):
+    """Return the top-level modules that a fresh interpreter holds after running `program`."""
+    program += "\nimport sys; print(*{name.partition('.')[0] for name in sys.modules})"
+    command = [sys.executable, "-W", "error", "-c", program]
+    done = subprocess.run(command, check=True, timeout=120, capture_output=True, text=True)
+    return set(done.stdout.split())
+
+
 def test_analysis_imports_without_ray_torch_or_the_orchestrator():
     # A finder that refuses, rather than None in sys.modules: scipy looks torch up there.
     program = """
@@ -286,9 +309,27 @@ class Absent:
             raise ModuleNotFoundError(name)
 
 sys.meta_path.insert(0, Absent())
-import analysis
-heavy = {"altair", "sklearn", "matplotlib", "statsmodels"} & set(sys.modules)
-assert not heavy, heavy
-assert callable(analysis.load_cells) and callable(analysis.fit_power_law)
+from analysis import *
+assert callable(load_cells) and callable(fit_power_law)
 """
-    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, timeout=120)
+    assert not {"altair", "sklearn", "matplotlib", "statsmodels"} & imported_by(program)
+
+
+def test_the_names_of_columns_are_to_be_had_without_pandas_and_scipy():
+    """Every worker of a study imports them, and nothing else of analysis."""
+    heavy = {"numpy", "pandas", "scipy", "pyarrow"}
+    assert not heavy & imported_by("from analysis import columns; columns.CELL_ID")
+
+
+def test_analysis_offers_its_names_lazily():
+    offered = [getattr(analysis, name) for name in sorted(analysis.__all__)]
+    assert [entry.__name__ for entry in offered] == sorted(analysis.__all__)
+    assert set(analysis.__all__) <= set(dir(analysis))
+    with pytest.raises(AttributeError, match="'analysis' has no attribute 'load_cell'"):
+        _ = analysis.load_cell
+
+
+def test_no_public_name_is_that_of_a_module():
+    """Importing the module would put it in the name's place, in whatever order it happens."""
+    modules = {path.stem for path in Path(analysis.__file__).parent.glob("*.py")}
+    assert not modules & set(analysis.__all__)

@@ -216,9 +216,8 @@ def test_a_folder_that_is_no_store_is_refused(tmp_path):
 
 
 def test_credentials_of_a_store_reach_neither_page_nor_message(tmp_path):
-    with pytest.raises(FitError) as caught:
+    with pytest.raises(FitError, match="scheme 'nowhere'") as caught:
         analyze_store("nowhere://key:secret@bucket/prefix?token=secret")
-    assert "'nowhere://bucket/prefix'" in str(caught.value)
     assert "secret" not in str(caught.value)
     assert caught.value.__suppress_context__
     store = write_store(tmp_path, {"s": {"g": learning_curve_cells()}})
