@@ -12,7 +12,6 @@ make a factor inconclusive where the two disagree, is not part of this version.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from analysis import columns
 from analysis.batch_grid import arrange_batch_grid
 from analysis.errors import FitError
+from analysis.json_values import json_value
 from analysis.optimum import ALPHA, BatchForm, find_peaks, optima_frame
 from analysis.peak_regression import (
     FACTORS,
@@ -31,7 +31,7 @@ from analysis.peak_regression import (
     regress_peaks,
 )
 from analysis.regime import regime_diagnostics, regime_flags
-from analysis.summary_table import Summary, json_number
+from analysis.summary_table import Summary
 from analysis.verdict import (
     PROVISIONAL,
     Judgement,
@@ -144,16 +144,16 @@ class BatchSizeLaw:
             "form": self.form,
             "margin": self.margin,
             "degrees_of_freedom": self.degrees_of_freedom,
-            "residual_octaves": json_number(self.residual_octaves),
-            "exponents": _plain(self.exponents.to_dict(orient="index")),
-            "verdicts": _plain(self.verdicts),
+            "residual_octaves": json_value(self.residual_octaves),
+            "exponents": json_value(self.exponents.to_dict(orient="index")),
+            "verdicts": json_value(self.verdicts),
             "reasons": dict(self.reasons),
-            "momentum_equivalence": _plain(self.momentum_equivalence),
+            "momentum_equivalence": json_value(self.momentum_equivalence),
             "flags": list(self.flags),
-            "regime": _plain(self.regime),
+            "regime": json_value(self.regime),
             "notes": [*self.optima.attrs["notes"], PEAKS_ALONE, PROVISIONAL],
-            "optima": _plain(self.optima.to_dict(orient="records")),
-            "excluded": _plain(self.excluded.to_dict(orient="records")),
+            "optima": json_value(self.optima.to_dict(orient="records")),
+            "excluded": json_value(self.excluded.to_dict(orient="records")),
             "n_cells": self.n_cells,
             "cell_ids": list(self.cell_ids),
         }
@@ -340,15 +340,3 @@ def _flags(
             "use the final-step error."
         )
     return flags
-
-
-def _plain(value: Any) -> Any:
-    """Return `value` as what strict JSON can hold."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, StrEnum):
-        return value.value
-    plain = value.item() if isinstance(value, np.generic) else value
-    return json_number(plain) if isinstance(plain, float) else plain

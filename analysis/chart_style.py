@@ -104,13 +104,13 @@ def finished(chart: Any, title: str, subtitle: Sequence[str]) -> alt.TopLevelMix
 def inline_data(frame: pd.DataFrame) -> alt.InlineData:
     """Return rows that strict JSON can hold, numbers to six digits."""
     records = [
-        {str(name): _plain(value) for name, value in row.items()}
+        {str(name): _six_digits(value) for name, value in row.items()}
         for row in frame.to_dict("records")
     ]
     return alt.InlineData(values=records)
 
 
-def _plain(value: Any) -> Any:
+def _six_digits(value: Any) -> Any:
     value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
@@ -130,9 +130,9 @@ def log_axis(values: ArrayLike, ticks: Iterable[float] | None = None) -> dict[st
         choices = [np.sort(np.outer(decades, digits).ravel()) for digits in ROUND_DIGITS]
         enough = (c for c in choices if ((c >= low) & (c <= high)).sum() >= FEWEST_TICKS)
         ticks = next(enough, choices[-1])
-    shown = [_plain(float(tick)) for tick in ticks if low <= tick <= high]
+    shown = [_six_digits(float(tick)) for tick in ticks if low <= tick <= high]
     return {
-        "scale": alt.Scale(type="log", domain=[_plain(low), _plain(high)], nice=False),
+        "scale": alt.Scale(type="log", domain=[_six_digits(low), _six_digits(high)], nice=False),
         "axis": alt.Axis(values=shown, format="~g", labelOverlap=True),
     }
 

@@ -11,15 +11,14 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, TypeVar
 
-import numpy as np
 import pandas as pd
 
 from analysis import columns
 from analysis.batch_law import BatchSizeLaw, check_batch_size_law
 from analysis.errors import FitError
+from analysis.json_values import json_value
 from analysis.negative_control import PermutationControl, permutation_control
 from analysis.power_law import PowerLawFit, fit_power_law
-from analysis.summary_table import json_number
 from analysis.verdict import Verdict
 
 __all__ = [
@@ -29,7 +28,6 @@ __all__ = [
     "ask_laws",
     "control_sentence",
     "law_verdicts",
-    "plain_value",
 ]
 
 LEVELS_NEEDED = 4
@@ -83,13 +81,10 @@ class LawAnalysis:
         return {
             "law": str(self.law),
             "y": self.y,
-            "part": {name: plain_value(value) for name, value in self.part.items()},
+            "part": json_value(self.part),
             "problem": self.problem or None,
             "result": None if self.result is None else self.result.to_dict(),
-            "controls": [
-                {name: plain_value(value) for name, value in asdict(control).items()}
-                for control in self.controls
-            ],
+            "controls": [json_value(asdict(control)) for control in self.controls],
         }
 
 
@@ -208,9 +203,3 @@ def control_sentence(control: PermutationControl) -> str:
 
 def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def plain_value(value: Any) -> Any:
-    """Return a scalar that strict JSON holds: NaN is null, infinities are "inf" and "-inf"."""
-    value = value.item() if isinstance(value, np.generic) else value
-    return json_number(value) if isinstance(value, float) else value

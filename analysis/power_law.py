@@ -24,18 +24,17 @@ from analysis.curve_points import CurvePoints, curve_points
 from analysis.errors import FitError
 from analysis.fit_status import FitStatus, fit_status
 from analysis.jackknife import Jackknife
+from analysis.json_values import json_value
 from analysis.least_squares import (
     Array,
     fit_curves,
     log_curve,
     log_curve_gradient,
 )
-from analysis.summary_table import Summary, format_number, json_number
+from analysis.summary_table import Summary, format_number
+from analysis.verdict import PROVISIONAL
 
-__all__ = ["INTERVAL_NOTE", "FitStatus", "Form", "IntervalMethod", "PowerLawFit", "fit_power_law"]
-
-INTERVAL_NOTE = "Intervals are provisional until calibrated: their coverage is not yet certified."
-"""Printed by every summary, until the calibration suite has passed on this code."""
+__all__ = ["FitStatus", "Form", "IntervalMethod", "PowerLawFit", "fit_power_law"]
 
 MIN_SIZES = 4
 LEVEL = 0.95
@@ -212,12 +211,7 @@ class PowerLawFit:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fit as plain values for JSON; infinite bounds are "inf" and "-inf"."""
-        bounds = None
-        if self.ci is not None:
-            bounds = {
-                str(name): {side: json_number(value) for side, value in row.items()}
-                for name, row in self.conf_int().to_dict("index").items()
-            }
+        bounds = None if self.ci is None else json_value(self.conf_int().to_dict("index"))
         return {
             "x": self.x,
             "y": self.y,
@@ -225,18 +219,15 @@ class PowerLawFit:
             "equation": _EQUATIONS[self.form],
             "status": self.status.name.lower(),
             "status_text": str(self.status),
-            "params": {name: json_number(value) for name, value in self.params.items()},
+            "params": json_value(self.params.to_dict()),
             "interval": None if self.ci is None else str(self.ci),
             "level": None if self.ci is None else LEVEL,
             "conf_int": bounds,
             "n_cells": self.n_cells,
             "cell_ids": list(self.cell_ids),
-            "seeds": [_plain(seed) for seed in self.seeds],
+            "seeds": json_value(self.seeds),
             "choose": list(self.choose),
-            "points": [
-                {name: _plain(value) for name, value in row.items()}
-                for row in self.points.to_dict("records")
-            ],
+            "points": json_value(self.points.to_dict("records")),
             "notes": list(self._notes()),
         }
 
@@ -263,7 +254,7 @@ class PowerLawFit:
         if self.curve.binomial_variance.any():
             notes.append("Intervals include the sampling of the held-out set (few errors in it).")
         if self.ci is not None:
-            notes.append(INTERVAL_NOTE)
+            notes.append(PROVISIONAL)
         return tuple(notes)
 
     def _require_interval(self, level: float) -> None:
@@ -458,9 +449,3 @@ def _positive(m: ArrayLike) -> Array:
     if not (np.isfinite(size) & (size > 0)).all():
         raise FitError("Sizes to predict at must be finite and above 0.")
     return size
-
-
-def _plain(value: Any) -> Any:
-    """Return a value that JSON holds: numpy's scalars as Python's, NaN as null."""
-    value = value.item() if isinstance(value, np.generic) else value
-    return json_number(value) if isinstance(value, float) else value

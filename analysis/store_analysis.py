@@ -12,13 +12,13 @@ from urllib.parse import urlsplit
 import pandas as pd
 
 from analysis import columns
+from analysis.json_values import json_value
 from analysis.law_analysis import (
     NOTHING_TO_ASK,
     LawAnalysis,
     ask_laws,
     control_sentence,
     law_verdicts,
-    plain_value,
 )
 from analysis.loading import ATTEMPTS, FAILED, load_cells, load_grids, select_grids
 from analysis.verdict import PROVISIONAL
@@ -90,10 +90,7 @@ class GridAnalysis:
             "cells": {"planned": self.counts.planned, **asdict(self.counts)},
             "remark": self.remark or None,
             "laws": [law.to_dict() for law in self.laws],
-            "failures": [
-                {name: plain_value(value) for name, value in row.items()}
-                for row in self.failures.to_dict("records")
-            ],
+            "failures": json_value(self.failures.to_dict("records")),
         }
 
 

@@ -6,7 +6,7 @@ from html import escape
 
 import pandas as pd
 
-__all__ = ["Summary", "format_number", "json_number"]
+__all__ = ["Summary", "format_number"]
 
 WIDTH = 78
 
@@ -50,15 +50,6 @@ def format_number(value: float) -> str:
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
     return f"{value:.4g}"
-
-
-def json_number(value: float) -> float | str | None:
-    """Return what strict JSON can hold: a finite number, "inf" or "-inf", or null for NaN."""
-    if math.isnan(value):
-        return None
-    if math.isinf(value):
-        return "inf" if value > 0 else "-inf"
-    return float(value)
 
 
 def _spread(name: str, value: str, width: int) -> str:
