@@ -40,9 +40,10 @@ from analysis.verdict import (
     judge_interval,
     judge_jointly,
     t_interval,
+    undecided,
 )
 
-__all__ = ["BatchSizeLaw", "check_batch_size_law"]
+__all__ = ["PEAKS_ALONE", "BatchSizeLaw", "check_batch_size_law"]
 
 Floats = NDArray[np.float64]
 
@@ -106,22 +107,23 @@ class BatchSizeLaw:
 
     def summary(self) -> Summary:
         """Return a printable summary: exponents, verdicts with reasons, flags, exclusions."""
-        groups = ", ".join(f"{n} {label}" for label, n in self.regime["groups"].items() if n)
+        labels = ", ".join(f"{n} {label}" for label, n in self.regime["groups"].items() if n)
         table = self.exponents[["exponent", "standard_error", "lower95", "upper95"]]
         facts = (
             ("Error", self.y),
             ("Batch size", self.form),
-            ("Groups", f"{len(self.optima)}: {groups}"),
+            ("Groups", str(len(self.optima))),
             ("Seeds", str(self.degrees_of_freedom + 1)),
             ("Cells", str(self.n_cells)),
             ("Margin", f"{self.margin:g}"),
-            ("Residual", f"{self.residual_octaves:.2g} octaves"),
+            ("Residual", self._residual()),
             ("Interval", "jackknife over seeds, 95%"),
+            ("Labels", labels),
         )
         equivalence = self.momentum_equivalence
         notes = (
-            *(f"{name}: {self.verdicts[name]}. {self.reasons[name]}" for name in self.verdicts),
-            f"learning rate as 1/(1-m): {equivalence['verdict']}. {equivalence['reason']}",
+            *self._judgements(),
+            f"a = c (ε and 1/(1-m) alike): {equivalence['verdict']}. {equivalence['reason']}",
             *(f"Flag: {flag}" for flag in self.flags),
             *self.optima.attrs["notes"],
             PEAKS_ALONE,
@@ -133,6 +135,19 @@ class BatchSizeLaw:
             table=table,
             notes=notes,
         )
+
+    def _judgements(self) -> list[str]:
+        """Return what is said of the factors, those together that share verdict and reason."""
+        said: dict[str, list[str]] = {}
+        for name, verdict in self.verdicts.items():
+            said.setdefault(f"{verdict}. {self.reasons[name]}", []).append(name)
+        return [f"{', '.join(names)}: {sentence}" for sentence, names in said.items()]
+
+    def _residual(self) -> str:
+        if math.isnan(self.residual_octaves):
+            return "no regression"
+        vertices = int(self.optima["log2_optimum"].notna().sum())
+        return f"{self.residual_octaves:.2g} octaves, {vertices} vertices"
 
     def _repr_html_(self) -> str:
         return self.summary()._repr_html_()
@@ -302,7 +317,7 @@ def _momentum_equivalence(
     for verdict in (Verdict.UNIDENTIFIED, Verdict.CENSORED):
         names = [n for n in ("learning_rate", "momentum") if judged[n].verdict is verdict]
         if names:
-            told = Judgement(verdict=verdict, reason=f"{' and '.join(names)}: {verdict}.")
+            told = Judgement(verdict=verdict, reason=undecided(names, verdict))
             break
     low95, high95 = t_interval(difference, error, freedom, 0.95)
     low90, high90 = t_interval(difference, error, freedom, 0.90)
@@ -331,8 +346,9 @@ def _flags(
     spacing = float((grid_octaves / (optima["batch_sizes"] - 1).clip(lower=1)).median())
     if spacing > COARSE_OCTAVES:
         flags.append(
-            f"Batch sizes are {spacing:.2g} octaves apart: the phase of so coarse a grid may move "
-            "an exponent by .1, which the intervals do not contain; a factor of √2 is .03."
+            f"Neighbouring batch sizes differ by a factor of {2**spacing:.3g}. Where so coarse a "
+            "grid happens to fall on the curves can move an exponent by about 0.1, which the "
+            "intervals do not contain; with a factor of √2 it is about 0.03."
         )
     if y.startswith("best_"):
         flags.append(

@@ -81,11 +81,15 @@ def learning_curve_chart(fit: PowerLawFit, cells: pd.DataFrame) -> alt.TopLevelM
     band = fit.predict_interval(within).rename_axis("size").reset_index()
     low, high = fit.conf_int().loc[["beta"]].to_numpy(dtype=float)[0]
     size = alt.X("size:Q", title=f"{axis_name(fit.x)} (log scale)", **log_axis(table["size"]))
-    errors = table[["lower", "upper"]].to_numpy()
+    around = table[["lower", "upper"]].to_numpy()
+    # the whole band where it is of use; an unidentified one would squeeze the points to a line
+    reach = band[["lower", "upper"]].clip(around.min() / 2, around.max() * 2).to_numpy()
+    errors = np.concatenate([around, reach])
     error = alt.Y("error:Q", title=f"{axis_name(fit.y)} (log scale)", **log_axis(errors))
     fitted = alt.Chart(inline_data(band.rename(columns={"predicted": "error"})))
     points = alt.Chart(inline_data(table))
-    legend = alt.Legend(title=None, orient="top")
+    complete = bool(table["used"].all())
+    legend = None if complete else alt.Legend(title=None, orient="top")
     kinds = ["used in the fit", "left out of the fit"]
     tooltip = [
         alt.Tooltip("size:Q", title=axis_name(fit.x)),
@@ -113,6 +117,7 @@ def learning_curve_chart(fit: PowerLawFit, cells: pd.DataFrame) -> alt.TopLevelM
             tooltip=tooltip,
         ),
     ]
+    left_out = "" if complete else "; at sizes left out, the range of the cells"
     best = f" Best of {', '.join(fit.choose)}, scored on left-out seeds." if fit.choose else ""
     return finished(
         alt.layer(*layers).properties(width=WIDTH - 100, height=340),
@@ -120,11 +125,16 @@ def learning_curve_chart(fit: PowerLawFit, cells: pd.DataFrame) -> alt.TopLevelM
         [
             f"Exponent β = {fit.beta:.3f}, 95 % interval {interval_text(low, high)}; "
             f"{fit.n_cells} cells, {len(fit.seeds)} seeds.{best}",
-            "Band: 95 % interval of the curve. Bars: 95 % interval of the mean over seeds; at "
-            "sizes left out, the range of the cells.",
+            f"Band: 95 % interval of the curve{_held_out(fit)}.",
+            f"Bars: 95 % interval of the mean over seeds{left_out}.",
             f"Fit: {fit.status}.",
         ],
     )
+
+
+def _held_out(fit: PowerLawFit) -> str:
+    sampled = fit.curve.binomial_variance.any()
+    return ", for another held-out set too, which the bars are not" if sampled else ""
 
 
 def exponents_chart(verdicts: pd.DataFrame) -> alt.TopLevelMixin | None:

@@ -7,25 +7,28 @@ momentum. What cannot be fitted stays, with the sentence that says why.
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any, TypeVar
 
 import pandas as pd
 
 from analysis import columns
-from analysis.batch_law import BatchSizeLaw, check_batch_size_law
+from analysis.batch_law import PEAKS_ALONE, BatchSizeLaw, check_batch_size_law
 from analysis.errors import FitError
 from analysis.json_values import json_value
 from analysis.negative_control import PermutationControl, permutation_control
 from analysis.power_law import PowerLawFit, fit_power_law
-from analysis.verdict import Verdict
+from analysis.summary_table import Summary
+from analysis.verdict import PROVISIONAL, Verdict
 
 __all__ = [
     "NOTHING_TO_ASK",
+    "RESERVES",
     "Law",
     "LawAnalysis",
     "ask_laws",
+    "brief_summary",
     "control_sentence",
     "law_verdicts",
 ]
@@ -44,6 +47,10 @@ NOTHING_TO_ASK = (
     f"batch-size law {LEVELS_NEEDED} values of batch_size and 2 of learning_rate, train_examples "
     "or momentum."
 )
+
+
+RESERVES = (PEAKS_ALONE, PROVISIONAL)
+"""Notes of every summary that a report of several laws says once."""
 
 
 class Law(StrEnum):
@@ -188,6 +195,12 @@ def law_verdicts(law: LawAnalysis) -> Iterator[dict[str, Any]]:
                 "n_cells": result.n_cells,
                 "seeds": result.degrees_of_freedom + 1,
             }
+
+
+def brief_summary(fit: PowerLawFit | BatchSizeLaw) -> Summary:
+    """Return the summary of a fit without the `RESERVES`."""
+    whole = fit.summary()
+    return replace(whole, notes=tuple(note for note in whole.notes if note not in RESERVES))
 
 
 def control_sentence(control: PermutationControl) -> str:

@@ -95,6 +95,7 @@ def evidence(observations: PeakObservations, regression: PeakRegression, factor:
     """Return what the verdict on one factor (its index in `FACTORS`) rests on."""
     octaves, label = observations.octaves[:, factor], observations.label
     levels, estimated_levels = _levels(observations, factor)
+    no_upper_bound = np.isinf(observations.upper[0])
     return Evidence(
         exponent=float(regression.exponents[factor]),
         standard_error=math.sqrt(regression.covariance[factor, factor]),
@@ -107,6 +108,7 @@ def evidence(observations: PeakObservations, regression: PeakRegression, factor:
         flat=int((label == OptimumLabel.FLAT).sum()),
         plateau=int((label == OptimumLabel.PLATEAU).sum()),
         censored=int((label == OptimumLabel.CENSORED).sum()),
+        censored_above=int(((label == OptimumLabel.CENSORED) & no_upper_bound).sum()),
         interior_levels=len(np.unique(octaves[label == OptimumLabel.INTERIOR])),
         estimated_levels=estimated_levels,
         failure=regression.failure,

@@ -60,8 +60,8 @@ def regime_flags(regime: Mapping[str, Any]) -> list[str]:
     flags = []
     if regime["optimum_over_train_examples"][1] > LARGE_BATCH_SHARE:
         flags.append(
-            f"B_opt / N reaches {regime['optimum_over_train_examples'][1]:.2f}: B and "
-            "B/(1-B/N) differ there; name one of them before looking."
+            f"B_opt / N reaches {regime['optimum_over_train_examples'][1]:.2f}: there "
+            "the forms B and B/(1-B/N) give different exponents; choose one before looking."
         )
     start_up = regime.get("share_of_cells_in_momentum_start_up", 0.0)
     if start_up > 0:

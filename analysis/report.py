@@ -32,11 +32,10 @@ from analysis.batch_law import BatchSizeLaw
 from analysis.chart_style import interval_text
 from analysis.charts import curve_table, exponents_chart, learning_curve_chart
 from analysis.errors import FitError
-from analysis.law_analysis import LawAnalysis, control_sentence
+from analysis.law_analysis import LawAnalysis, brief_summary, control_sentence
 from analysis.power_law import PowerLawFit
 from analysis.store_analysis import GridAnalysis, StoreAnalysis, analyze_store, verdict_table
 from analysis.summary_table import format_number
-from analysis.verdict import PROVISIONAL
 
 __all__ = ["analyze_store", "report_html", "write_report"]
 
@@ -81,7 +80,6 @@ def report_html(analyzed: StoreAnalysis) -> str:
         + ", ".join(analyzed.studies),
         "analyzed": analyzed,
         "date": f"{analyzed.analyzed_at:%Y-%m-%d %H:%M} UTC",
-        "provisional": PROVISIONAL,
         "verdicts": _verdict_groups(verdicts),
         "exponents": page.add(exponents_chart(verdicts)),
         "grids": [_grid(grid, page) for grid in analyzed.grids],
@@ -184,7 +182,7 @@ def _law(law: LawAnalysis, grid: GridAnalysis, page: _Page) -> dict[str, Any]:
     else:
         charts = [batch_curves_chart(result, law.cells), optimum_chart(result)]
         tables = {f"Optima of {len(result.optima)} groups": (_optima(result), False)}
-    summary = result.summary()
+    summary = brief_summary(result)
     return content | {
         "used": f"{result.n_cells} of the grid's {grid.counts.planned} cells are in this analysis.",
         "charts": [name for chart in charts if (name := page.add(chart))],

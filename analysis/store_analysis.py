@@ -12,11 +12,14 @@ from urllib.parse import urlsplit
 import pandas as pd
 
 from analysis import columns
+from analysis.batch_law import BatchSizeLaw
 from analysis.json_values import json_value
 from analysis.law_analysis import (
     NOTHING_TO_ASK,
+    RESERVES,
     LawAnalysis,
     ask_laws,
+    brief_summary,
     control_sentence,
     law_verdicts,
 )
@@ -114,6 +117,13 @@ class StoreAnalysis:
         packages = ("scaling-study", "numpy", "scipy", "pandas")
         return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
+    @property
+    def reserves(self) -> tuple[str, ...]:
+        """What to keep in mind of all its numbers, said once and not with every law."""
+        fits = [law.result for grid in self.grids for law in grid.laws]
+        peaks = any(isinstance(fit, BatchSizeLaw) for fit in fits)
+        return RESERVES if peaks else (PROVISIONAL,)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for strict JSON: NaN is null, unbounded is "inf" or "-inf"."""
         return {
@@ -138,9 +148,9 @@ class StoreAnalysis:
                 if law.result is None:
                     blocks.append(f"{where}no {law.law} of {law.y}. {law.problem}")
                 else:
-                    blocks.append(f"{where}{law.law}, {law.y}\n{law.result.summary()}")
+                    blocks.append(f"{where}{law.law}, {law.y}\n{brief_summary(law.result)}")
                 blocks.extend(control_sentence(control) for control in law.controls)
-        return "\n\n".join(blocks)
+        return "\n\n".join([*blocks, "\n".join(self.reserves)])
 
 
 def analyze_store(

@@ -6,7 +6,7 @@ not failures: a claim is supported only when its whole 90 % interval lies inside
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -24,6 +24,7 @@ __all__ = [
     "judge_interval",
     "judge_jointly",
     "t_interval",
+    "undecided",
 ]
 
 PROVISIONAL = "Intervals are provisional until calibrated: their coverage is not yet certified."
@@ -77,6 +78,8 @@ class Evidence:
     """Groups whose optimum is known within more than two octaves only."""
     censored: int
     """Groups whose optimum may lie beyond their grid."""
+    censored_above: int
+    """Those of them whose optimum may lie above it; that of the others may lie below."""
     interior_levels: int
     """Levels of the factor with at least one interior group."""
     estimated_levels: int
@@ -134,7 +137,8 @@ def judge_interval(
         verdict = Verdict.INCONCLUSIVE
         reason = (
             f"The 90 % interval [{low90:.3f}, {high90:.3f}] is not inside {band}, "
-            f"and the 95 % interval [{low95:.3f}, {high95:.3f}] is not disjoint from it."
+            f"and the 95 % interval [{low95:.3f}, {high95:.3f}] is not disjoint from it. More "
+            "seeds, or more levels of the factor, narrow both."
         )
     return Judgement(
         verdict=verdict,
@@ -196,12 +200,18 @@ def judge_jointly(judgements: Mapping[str, Judgement]) -> Judgement:
     for verdict in (Verdict.UNIDENTIFIED, Verdict.CENSORED):
         names = [name for name, judgement in judgements.items() if judgement.verdict is verdict]
         if names:
-            return Judgement(verdict=verdict, reason=f"{', '.join(names)}: {verdict}.")
+            return Judgement(verdict=verdict, reason=undecided(names, verdict))
     words = ", ".join(f"{name} {judgement.verdict}" for name, judgement in judgements.items())
     return Judgement(
         verdict=Verdict.INCONCLUSIVE,
         reason=f"Not every factor is supported, and Holm's procedure refutes none ({words}).",
     )
+
+
+def undecided(names: Sequence[str], verdict: Verdict) -> str:
+    """Return why factors that are unidentified or censored leave a joint question open."""
+    are = "is" if len(names) == 1 else "are"
+    return f"No answer while {', '.join(names)} {are} {verdict}."
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
@@ -224,7 +234,8 @@ def _lacking_identification(evidence: Evidence) -> str:
     if evidence.flat + evidence.plateau > MAXIMUM_SHARE * evidence.groups:
         return (
             f"{evidence.flat} flat and {evidence.plateau} plateau of {evidence.groups} groups, "
-            "more than half: the error hardly depends on the batch size."
+            "more than half: the error hardly depends on the batch size. More seeds may show that "
+            "it does."
         )
     if not evidence.variance_inflation <= MAXIMUM_VARIANCE_INFLATION:
         return (
@@ -235,16 +246,22 @@ def _lacking_identification(evidence: Evidence) -> str:
 
 
 def _censoring(evidence: Evidence) -> str:
+    above, below = evidence.censored_above, evidence.censored - evidence.censored_above
+    beyond = f"{above} above the largest batch size, {below} below the smallest"
     if evidence.censored > MAXIMUM_SHARE * evidence.groups:
+        sides = {"larger batch sizes, each below its shard,": above, "smaller batch sizes": below}
+        wider = " and ".join(side for side, groups in sides.items() if groups)
         return (
             f"{evidence.censored} of {evidence.groups} groups, more than half, may have their "
-            "optimum beyond the grid; widen the batch sizes."
+            f"optimum beyond the grid ({beyond}). Add {wider} or seeds, which show more of the "
+            "grid's batch sizes to be worse than the best."
         )
     if evidence.interior_levels < MINIMUM_LEVELS:
         return (
             f"{_count(evidence.interior_levels, 'level')} of the factor with an interior "
-            f"optimum; at least 3 are needed ({evidence.censored} of {evidence.groups} groups "
-            "are censored)."
+            f"optimum; at least 3 are needed. Of {evidence.groups} groups {evidence.censored} may "
+            f"have theirs beyond the grid ({beyond}), and {evidence.plateau} have a plateau. Add "
+            "batch sizes, seeds, or levels of the factor."
         )
     return ""
 

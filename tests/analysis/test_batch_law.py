@@ -316,6 +316,19 @@ def test_the_summary_says_what_the_verdicts_rest_on() -> None:
     )
 
 
+def test_the_summary_says_once_what_several_factors_share() -> None:
+    text = str(check_batch_size_law(cells_of((1, 1, 1)).query("seed < 3")).summary())
+    assert "learning_rate, train_examples, momentum: unidentified. There are 3" in text
+    assert text.count("There are 3 complete seeds") == 1
+
+
+def test_a_law_without_a_regression_has_no_residual_in_its_summary() -> None:
+    cells = cells_of((1, 1, 1))
+    text = str(check_batch_size_law(cells.assign(validation_error=0.3)).summary())
+    assert "no regression" in text
+    assert "nan octaves" not in text
+
+
 def test_the_dictionary_is_strict_json_and_names_every_cell() -> None:
     cells = cells_of((1, 1, 1), batch_sizes=8)
     law = check_batch_size_law(cells[cells.momentum == 0])
@@ -422,7 +435,7 @@ def test_the_noisy_quadratic_at_fixed_epochs_gets_its_exact_exponents(
     law = check_batch_size_law(cells, y="y")
     # .035: the phase of a √2 grid on these asymmetric curves moves N's exponent by .026
     np.testing.assert_allclose(law.exponents.exponent, exact, atol=0.035)
-    assert not any("octaves apart" in flag for flag in law.flags)
+    assert not any("batch sizes differ by a factor" in flag for flag in law.flags)
 
 
 def test_a_slope_between_mere_bounds_has_no_interval_and_no_verdict(
@@ -446,7 +459,7 @@ def test_a_grid_too_coarse_for_the_curve_is_flagged_with_what_it_may_do(
     law = check_batch_size_law(coarse, y="y")
     # the known bias of three-point parabolas: once it is corrected, this flag must go
     assert 0.05 < exact[1] - law.exponents.exponent["train_examples"] < 0.12
-    assert any("may move an exponent by .1" in flag for flag in law.flags)
+    assert any("can move an exponent by about 0.1" in flag for flag in law.flags)
 
 
 @pytest.fixture(scope="module")

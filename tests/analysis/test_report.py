@@ -314,6 +314,12 @@ def test_page_says_when_from_what_and_how_provisional(page, analyzed, store):
     assert "arXiv:1710.06451" in text
 
 
+def test_what_holds_of_all_laws_is_said_once(page, analyzed):
+    text = " ".join("".join(page.text).split())
+    for reserve in ("peaks alone", "provisional until calibrated"):
+        assert text.count(reserve) == analyzed.summary().count(reserve) == 1
+
+
 def test_page_lists_the_cells_behind_each_law(page, analyzed):
     text = "".join(page.text)
     for grid in analyzed.grids:

@@ -30,6 +30,7 @@ GOOD = Evidence(
     flat=0,
     plateau=0,
     censored=0,
+    censored_above=0,
     interior_levels=4,
     estimated_levels=4,
 )
@@ -129,6 +130,21 @@ def test_the_p_value_is_five_percent_where_refutation_begins() -> None:
 def test_no_estimate_or_error_gives_infinite_bounds() -> None:
     assert t_interval(math.nan, 0.1, 4, 0.95) == (-math.inf, math.inf)
     assert t_interval(1.0, math.inf, 4, 0.95) == (-math.inf, math.inf)
+
+
+@pytest.mark.parametrize(
+    ("above", "said"),
+    [
+        (40, "Add larger batch sizes, each below its shard, or seeds"),
+        (0, "Add smaller batch sizes or seeds"),
+        (30, "Add larger batch sizes, each below its shard, and smaller batch sizes or seeds"),
+    ],
+)
+def test_a_censored_verdict_says_where_the_grid_is_to_grow(above: int, said: str) -> None:
+    evidence = replace(GOOD, censored=40, censored_above=above)
+    reason = judge_factor(evidence, margin=0.15).reason
+    assert said in reason
+    assert f"{above} above the largest batch size, {40 - above} below the smallest" in reason
 
 
 def test_holm_agrees_with_statsmodels() -> None:
