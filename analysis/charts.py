@@ -117,6 +117,9 @@ def learning_curve_chart(fit: PowerLawFit, cells: pd.DataFrame) -> alt.TopLevelM
             tooltip=tooltip,
         ),
     ]
+    sampled = ("", "")
+    if fit.curve.binomial_variance.any():
+        sampled = (", sampling of the held-out set included", ", on this held-out set")
     left_out = "" if complete else "; at sizes left out, the range of the cells"
     best = f" Best of {', '.join(fit.choose)}, scored on left-out seeds." if fit.choose else ""
     return finished(
@@ -125,16 +128,11 @@ def learning_curve_chart(fit: PowerLawFit, cells: pd.DataFrame) -> alt.TopLevelM
         [
             f"Exponent β = {fit.beta:.3f}, 95 % interval {interval_text(low, high)}; "
             f"{fit.n_cells} cells, {len(fit.seeds)} seeds.{best}",
-            f"Band: 95 % interval of the curve{_held_out(fit)}.",
-            f"Bars: 95 % interval of the mean over seeds{left_out}.",
+            f"Band: 95 % interval of the curve{sampled[0]}.",
+            f"Bars: 95 % interval of the mean over seeds{sampled[1]}{left_out}.",
             f"Fit: {fit.status}.",
         ],
     )
-
-
-def _held_out(fit: PowerLawFit) -> str:
-    sampled = fit.curve.binomial_variance.any()
-    return ", for another held-out set too, which the bars are not" if sampled else ""
 
 
 def exponents_chart(verdicts: pd.DataFrame) -> alt.TopLevelMixin | None:

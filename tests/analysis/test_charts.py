@@ -147,6 +147,34 @@ def test_learning_curve_draws_the_fit_its_band_and_both_kinds_of_points(curve_fi
     assert marked[1024.0] == "used in the fit"
 
 
+def test_a_curve_speaks_of_sizes_left_out_and_of_held_out_sampling_only_where_there_are(
+    curve_fit, curve_cells
+):
+    assert "at sizes left out" in words(spec_of(learning_curve_chart(curve_fit, curve_cells)))
+    cells = curve_cells[curve_cells["train_examples"] > 64]
+    for n, sampled in ((10**7, False), (400, True)):
+        fit = fit_power_law(cells, validation_examples=n)
+        spec = spec_of(learning_curve_chart(fit, cells))
+        assert "left out" not in words(spec)
+        assert ("held-out set included" in words(spec)) is sampled
+
+
+def test_the_whole_band_of_a_curve_is_inside_its_frame(curve_cells):
+    """Few held-out examples make it far wider than the bars, and a cut band looks narrower."""
+    cells = curve_cells[curve_cells["train_examples"] > 64]
+    fit = fit_power_law(cells, validation_examples=400)
+    band = fit.predict_interval(np.unique(cells["train_examples"]))
+    bars = curve_table(fit, cells)
+    assert band["lower"].min() < 0.9 * bars["lower"].min()
+    layers = spec_of(learning_curve_chart(fit, cells))["layer"]
+    (low, high) = next(
+        layer["encoding"]["y"]["scale"]["domain"]
+        for layer in layers
+        if "scale" in layer["encoding"]["y"]
+    )
+    assert low <= band["lower"].min() < band["upper"].max() <= high
+
+
 def test_an_unidentified_curve_is_drawn_with_its_status():
     cells = cell_rows(lambda *point: 0.3, train_examples=[64, 256, 1024, 4096])
     fit = fit_power_law(cells)

@@ -149,7 +149,7 @@ def test_a_censored_verdict_says_where_the_grid_is_to_grow(above: int, said: str
 
 def test_holm_agrees_with_statsmodels() -> None:
     rng = np.random.default_rng(1)
-    for p in [*rng.uniform(0, 0.1, (50, 3)), np.array([0.02, 0.02, 1.0]), np.zeros(3)]:
+    for p in [*rng.uniform(0, 0.1, (12, 3)), np.array([0.02, 0.02, 1.0]), np.zeros(3)]:
         expected = multipletests(p, method="holm")[1]
         # both multiply and sort the same doubles
         np.testing.assert_allclose(holm(p), expected, rtol=1e-14)
