@@ -31,7 +31,7 @@ $(VENV)/.python:
 	touch $@
 
 $(VENV)/.torch: $(VENV)/.python constraints.txt
-	$(PIP) $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) torch
+	$(PIP) $(if $(TORCH_INDEX_URL),--no-deps --index-url $(TORCH_INDEX_URL)) torch
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.torch pyproject.toml

@@ -7,6 +7,8 @@ The names below are loaded when they are first used: torch and pandas take secon
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.shadowing import refuse_shadowed_packages
+
 if TYPE_CHECKING:
     from orchestrator.planning import Plan, plan_study
     from orchestrator.run import RunReport, run_study
@@ -28,4 +30,5 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'orchestrator' has no attribute {name!r}")
+    refuse_shadowed_packages()
     return getattr(import_module(_HOMES[name]), name)

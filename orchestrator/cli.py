@@ -8,17 +8,17 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from enum import IntEnum
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 from rich.console import Console
 
-from orchestrator.errors import LaunchError, StoreError, StudyError
+from orchestrator.errors import LaunchError, RequestError, StoreError, StudyError
 from orchestrator.shadowing import refuse_shadowed_packages
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-out = Console(soft_wrap=True)
 err = Console(stderr=True)
 
 
@@ -73,7 +72,7 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a run would train: cells, packs, steps, FLOPs, time. Touches nothing."""
-    with _reporting():
+    with _reporting() as show:
         from orchestrator.planning import plan_study
         from orchestrator.rendering import plan_document, plan_tables
         from orchestrator.store import Store
@@ -85,10 +84,8 @@ def plan(
         )
         unreadable = opened.unreadable_parts() if opened.exists() else []
         for part in unreadable:
-            err.print(
-                f"[yellow]Cannot be read, a run would set it aside:[/] {part.path}: {part.reason}"
-            )
-        _show(as_json, plan_document(planned), lambda: plan_tables(planned))
+            err.print(f"A run would set aside {part}", markup=False, soft_wrap=True)
+        show(as_json, plan_document(planned), lambda: plan_tables(planned))
 
 
 @app.command()
@@ -111,15 +108,14 @@ def run(
     if inline and address:
         _refuse("--inline trains in this process and --address on a cluster; pass one of them.")
     failed = False
-    with _reporting():
+    with _reporting() as show:
         from orchestrator.progress import ProgressDisplay
         from orchestrator.rendering import run_document, run_lines
         from orchestrator.run import run_study
 
         loaded = _load(study)
         location = store or _default_store(loaded)
-        # Ray prints to standard output, which belongs to the results.
-        with redirect_stdout(sys.stderr), ProgressDisplay(err) as display:
+        with ProgressDisplay(err) as display:
             report = run_study(
                 loaded,
                 location,
@@ -130,7 +126,7 @@ def run(
                 mix_sources=mix_sources,
                 progress=display.update,
             )
-        _show(as_json, run_document(report), lambda: run_lines(report, location))
+        show(as_json, run_document(report), lambda: run_lines(report, location))
         failed = not report.all_done
     if failed:
         raise typer.Exit(ExitCode.CELLS_FAILED)
@@ -139,11 +135,11 @@ def run(
 @app.command()
 def status(store: StoreArgument, as_json: JsonOption = False) -> None:
     """Show what is done, failed, diverged and running."""
-    with _reporting():
+    with _reporting() as show:
         from orchestrator.rendering import status_document, status_tables
 
         document = status_document(_existing_store(store))
-        _show(as_json, document, lambda: status_tables(document))
+        show(as_json, document, lambda: status_tables(document))
 
 
 @app.command()
@@ -162,7 +158,7 @@ def analyze(
     as_json: JsonOption = False,
 ) -> None:
     """Fit the laws to the results, print them, and write report.html and fits.json."""
-    with _reporting():
+    with _reporting() as show:
         from analysis.report import analyze_store, write_report
 
         analyzed = analyze_store(store, study=study, grids=grid)
@@ -171,29 +167,31 @@ def analyze(
                 f"The store {store} is no local folder; name one for the report with --out DIR."
             )
         written = write_report(analyzed, out_dir or Path(store))
-        _show(as_json, analyzed.to_dict(), lambda: [analyzed.summary()])
-        if not as_json:
-            out.print("\n".join(f"Wrote {path}" for path in written))
+        show(
+            as_json,
+            analyzed.to_dict(),
+            lambda: [analyzed.summary(), *(f"Wrote {path}" for path in written)],
+        )
 
 
 @app.command()
 def workloads(as_json: JsonOption = False) -> None:
     """List what can be trained, with its axes and sizes."""
-    with _reporting():
+    with _reporting() as show:
         from orchestrator.rendering import workload_document, workload_tables
 
         document = workload_document()
-        _show(as_json, document, lambda: workload_tables(document))
+        show(as_json, document, lambda: workload_tables(document))
 
 
 @app.command()
 def compact(store: StoreArgument, as_json: JsonOption = False) -> None:
     """Merge small Parquet parts; loses nothing."""
-    with _reporting():
+    with _reporting() as show:
         from dataclasses import asdict
 
         report = asdict(_existing_store(store).compact())
-        _show(as_json, report, lambda: [f"{name}: {value}" for name, value in report.items()])
+        show(as_json, report, lambda: [f"{name}: {value}" for name, value in report.items()])
 
 
 def main() -> None:
@@ -221,7 +219,7 @@ def _existing_store(location: str) -> "Store":
 
     store = Store(location)
     if not store.exists():
-        raise StoreError(
+        raise RequestError(
             f"There is no store at {store.location}. Correct the path, or train one with "
             "'scaling-study run STUDY --store STORE'."
         )
@@ -232,12 +230,20 @@ def _default_store(study: "Study") -> str:
     return str(Path("results") / study.name)
 
 
-def _show(as_json: bool, document: Any, lines: Callable[[], Any]) -> None:
-    if as_json:
-        print(json.dumps(document, indent=2, allow_nan=False))
-    else:
+class _Results:
+    """Standard output, to which nothing but the answer goes."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._console = Console(file=stream, soft_wrap=True)
+
+    def __call__(self, as_json: bool, document: Any, lines: Callable[[], Iterable[Any]]) -> None:
+        """Show a command's answer: its document as JSON, or its lines and tables."""
+        if as_json:
+            text = json.dumps(document, indent=2, allow_nan=False)
+            self._console.file.write(f"{text}\n")
+            return
         for line in lines():
-            out.print(line, markup=False) if isinstance(line, str) else out.print(line)
+            self._console.print(line, markup=False)
 
 
 def _refuse(message: str) -> None:
@@ -246,11 +252,16 @@ def _refuse(message: str) -> None:
 
 
 @contextmanager
-def _reporting() -> Iterator[None]:
-    """Turn the errors that we raise on purpose into one message and an exit code."""
+def _reporting() -> Iterator[_Results]:
+    """Turn the errors that we raise on purpose into one message and an exit code.
+
+    Whatever else prints meanwhile (Ray does, and a workload may) goes to standard error.
+    """
+    results = _Results(sys.stdout)
     try:
-        refuse_shadowed_packages()
-        yield
+        with redirect_stdout(sys.stderr):
+            refuse_shadowed_packages()
+            yield results
     except KeyboardInterrupt:
         err.print("Interrupted. What was durable is kept; the same command goes on from there.")
         raise typer.Exit(ExitCode.INTERRUPTED) from None

@@ -3,7 +3,14 @@
 Each message says what was wrong, the value, what is allowed, and the next step.
 """
 
-__all__ = ["LaunchError", "PlanError", "StoreError", "StudyError", "StudyFileError"]
+__all__ = [
+    "LaunchError",
+    "PlanError",
+    "RequestError",
+    "StoreError",
+    "StudyError",
+    "StudyFileError",
+]
 
 
 class StudyError(Exception):
@@ -16,6 +23,10 @@ class StudyFileError(StudyError):
 
 class PlanError(StudyError):
     """The study is well formed, but it must not be run as asked (too large, mixed sources, …)."""
+
+
+class RequestError(StudyError):
+    """An address or a location that cannot be meant, such as a store that is not there."""
 
 
 class StoreError(StudyError):

@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from enum import StrEnum
 from types import TracebackType
 
 import torch
@@ -15,16 +16,25 @@ from typing_extensions import override
 from cluster.capacity import NodeResources
 from orchestrator.execution import Assignment, PackProgress, train_pack
 from orchestrator.planning import Pack
+from orchestrator.store import Store
 
-__all__ = ["Executor", "InlineExecutor", "PackFate"]
+__all__ = ["Executor", "InlineExecutor", "PackEnd", "PackFate"]
+
+
+class PackEnd(StrEnum):
+    """How a pack ended where it did not end well."""
+
+    DIED = "the worker process died under it, twice"
+    FAULT = "an exception outside its cells ended it, twice"
+    NOT_STARTED = "it was still waiting when the round ended"
 
 
 @dataclass(frozen=True)
 class PackFate:
-    """How a pack's trial ended where it did not end well."""
+    """How a pack ended where it did not end well, and why."""
 
-    died: bool
-    """Whether the worker process died under it, twice; else an exception ended it, twice."""
+    end: PackEnd
+    """What happened."""
     reason: str
     """What is known of the cause."""
 
@@ -35,6 +45,10 @@ class Executor(AbstractContextManager["Executor"]):
     @abstractmethod
     def nodes(self) -> Sequence[NodeResources]:
         """Return what each node of the cluster has."""
+
+    @abstractmethod
+    def nodes_without(self, store: Store) -> Sequence[str]:
+        """Return the nodes that do not see in `store` what this driver, its holder, wrote there."""
 
     @abstractmethod
     def train(
@@ -66,6 +80,10 @@ class InlineExecutor(Executor):
     def nodes(self) -> Sequence[NodeResources]:
         # This machine holds whatever is asked of it: nothing is scheduled.
         return [NodeResources(name="inline", cpus=float("inf"), gpus=torch.cuda.device_count())]
+
+    @override
+    def nodes_without(self, store: Store) -> Sequence[str]:
+        return []
 
     @override
     def train(

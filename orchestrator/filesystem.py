@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pyarrow as pa
 from pyarrow import fs as pafs
 
-from orchestrator.errors import StoreError
+from orchestrator.errors import RequestError, StoreError
 
 __all__ = ["Entry", "Files", "explained", "is_uri", "resolve_location"]
 
@@ -94,7 +94,7 @@ def is_uri(location: str) -> bool:
 def resolve_location(location: str | os.PathLike[str]) -> str:
     """Return an absolute path, or the URI as it is.
 
-    Raises `StoreError` for another scheme, an option that is not known, and credentials: those
+    Raises `RequestError` for another scheme, an option that is not known, and credentials: those
     come from the environment, since a location is logged and passed on.
     """
     text = os.fspath(location)
@@ -102,23 +102,23 @@ def resolve_location(location: str | os.PathLike[str]) -> str:
         return str(Path(text).expanduser().absolute())
     parts = urlsplit(text)
     if parts.scheme not in OBJECT_SCHEMES:
-        raise StoreError(
+        raise RequestError(
             f"The store's location has the scheme {parts.scheme!r}. "
             f"Allowed: a path, or {', '.join(f'{scheme}://' for scheme in OBJECT_SCHEMES)}."
         )
     if "@" in parts.netloc or ":" in parts.netloc:
-        raise StoreError(
+        raise RequestError(
             f"The store's {parts.scheme}:// location holds credentials. Leave them out, as "
             f"locations are logged; {parts.scheme} takes them from the environment."
         )
     if not parts.netloc or not parts.path.strip("/"):
-        raise StoreError(
+        raise RequestError(
             f"The store's location {text!r} lacks a bucket or a prefix inside it. "
             f"Give {parts.scheme}://BUCKET/PREFIX."
         )
     options = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
     if unknown := sorted(options - set(URI_OPTIONS)):
-        raise StoreError(
+        raise RequestError(
             f"The store's location has the options {', '.join(unknown)}. "
             f"Allowed: {', '.join(URI_OPTIONS)}; credentials come from the environment."
         )

@@ -73,7 +73,8 @@ class LocalFiles(Files):
 
     @override
     def exists(self, path: str) -> bool:
-        return (self.root / path).exists()
+        with explained("look for", self.address(path)):
+            return (self.root / path).exists()
 
     @override
     def arrow_filesystem(self, path: str) -> tuple[pafs.FileSystem, str]:

@@ -6,10 +6,10 @@ Planning touches nothing. What is done is decided by the store alone: **run = pl
 import hashlib
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import pandas as pd
@@ -157,10 +157,7 @@ def plan_study(
     statuses = _statuses(cells, rows, store.failed_cell_ids() if store and len(cells) else set())
     runnable = {"new", "failed"} if retry_failed else {"new"}
     to_run = [cell for cell_id, cell in cells.items() if statuses[cell_id] in runnable]
-    costs = {
-        cell.model_size: model_cost(study.workload, cell.model_size, dict(cell.workload_axes))
-        for cell in cells.values()
-    }
+    costs = _costs(study.workload, cells.values())
     seconds, unmeasured = _predicted_seconds(to_run, rows)
     return Plan(
         study=study,
@@ -177,7 +174,7 @@ def plan_study(
         packs=_packs(study, to_run, costs),
         steps=sum(cell.steps for cell in to_run),
         training_flops=sum(
-            training_flops(costs[cell.model_size], cell.steps * cell.batch_size) for cell in to_run
+            training_flops(costs[_shape(cell)], cell.steps * cell.batch_size) for cell in to_run
         ),
         predicted_seconds=seconds,
         unmeasured_cells=unmeasured,
@@ -266,6 +263,7 @@ def _located(study: Study, grid: Grid, key: str) -> Iterator[None]:
         raise study.located(grid.lines[key], f"grid '{grid.name}': {error}") from error
 
 
+@lru_cache(maxsize=1024)
 def _data_facts(workload: Workload, axes: tuple[tuple[str, AxisValue], ...]) -> tuple[int, str]:
     """Return the size of the pool and the fingerprint of the data."""
     data = load_data(workload, dict(axes), "cpu")
@@ -327,19 +325,35 @@ def _predicted_seconds(to_run: Sequence[Cell], rows: pd.DataFrame) -> tuple[floa
     return (sum(known) if known else None), len(to_run) - len(known)
 
 
+_Shape = tuple[AxisValue, tuple[tuple[str, AxisValue], ...]]
+
+
+def _shape(cell: Cell) -> _Shape:
+    """Return what the cost of a cell's model depends on: its size, and the data's axes."""
+    return cell.model_size, cell.workload_axes
+
+
+def _costs(workload: Workload, cells: Iterable[Cell]) -> dict[_Shape, ModelCost]:
+    # One value of the axes after the other, as their data are loaded to count the operations.
+    shapes = sorted({_shape(cell) for cell in cells}, key=lambda shape: str(shape[::-1]))
+    return {(size, axes): model_cost(workload, size, dict(axes)) for size, axes in shapes}
+
+
 def _resource_needs(
-    study: Study, to_run: Sequence[Cell], costs: Mapping[AxisValue, ModelCost]
+    study: Study, to_run: Sequence[Cell], costs: Mapping[_Shape, ModelCost]
 ) -> tuple[ResourceNeed, ...]:
+    parameters = {cell.model_size: costs[_shape(cell)].parameter_count for cell in to_run}
     needs = []
-    for size in sorted({cell.model_size for cell in to_run}, key=str):
-        parameters = costs[size].parameter_count
-        cpus, gpus = study.resources.for_parameters(parameters)
-        needs.append(ResourceNeed(model_size=size, parameters=parameters, cpus=cpus, gpus=gpus))
+    for size in sorted(parameters):
+        cpus, gpus = study.resources.for_parameters(parameters[size])
+        needs.append(
+            ResourceNeed(model_size=size, parameters=parameters[size], cpus=cpus, gpus=gpus)
+        )
     return tuple(needs)
 
 
 def _packs(
-    study: Study, to_run: Sequence[Cell], costs: Mapping[AxisValue, ModelCost]
+    study: Study, to_run: Sequence[Cell], costs: Mapping[_Shape, ModelCost]
 ) -> tuple[Pack, ...]:
     """Return packs of one shape each, about `PACK_SECONDS` long, longest first.
 
@@ -347,7 +361,7 @@ def _packs(
     """
 
     def seconds(cell: Cell) -> float:
-        flops = training_flops(costs[cell.model_size], cell.batch_size)
+        flops = training_flops(costs[_shape(cell)], cell.batch_size)
         return cell.steps * (STEP_SECONDS + flops / FLOPS_PER_SECOND)
 
     shapes: dict[tuple[str, str, int], list[Cell]] = defaultdict(list)
@@ -355,7 +369,7 @@ def _packs(
         shapes[(cell.workload, canonical_json(cell.model_size), cell.batch_size)].append(cell)
     packs: list[tuple[float, Pack]] = []
     for members in shapes.values():
-        cpus, gpus = study.resources.for_parameters(costs[members[0].model_size].parameter_count)
+        cpus, gpus = study.resources.for_parameters(costs[_shape(members[0])].parameter_count)
         members.sort(key=lambda cell: (-cell.steps, cell.cell_id))
         total = sum(map(seconds, members))
         number = -(-total // PACK_SECONDS) if study.workload.stackable else len(members)

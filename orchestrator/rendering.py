@@ -1,5 +1,6 @@
 """What the command line shows: documents for `--json`, and tables and lines for people."""
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -110,9 +111,10 @@ def run_lines(report: RunReport, location: str) -> Iterator[str]:
         for cell_id, message in shown:
             yield f"  {cell_id}  {message.splitlines()[0] if message else '(no message)'}"
         if len(report.failures) > len(shown):
-            yield f"  … and {len(report.failures) - len(shown):,} more, in {location}/failures"
+            yield f"  … and {len(report.failures) - len(shown):,} more, in the store's failures/"
         yield "Run again with --retry-failed to train them again."
-    yield f"Results: {location}   Next: scaling-study analyze {location}"
+    out = " --out DIR" if "://" in location else ""
+    yield f"Results: {location}   Next: scaling-study analyze {shlex.quote(location)}{out}"
 
 
 def status_document(store: Store) -> dict[str, Any]:

@@ -6,13 +6,14 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
 from cluster.capacity import Requirement, shortfalls
-from orchestrator.errors import PlanError, StoreError
+from orchestrator.errors import LaunchError, PlanError, StoreError
 from orchestrator.execution import FLUSH_SECONDS, Assignment, Failure, PackProgress
-from orchestrator.executor import Executor, InlineExecutor, PackFate
+from orchestrator.executor import Executor, InlineExecutor, PackEnd, PackFate
 from orchestrator.planning import Pack, Plan, plan_study
 from orchestrator.store import Store
 from orchestrator.study import Study
@@ -104,22 +105,24 @@ def run_study(
         from orchestrator.tune import RayExecutor  # ray takes seconds to import
 
         executor = RayExecutor(address)
-    opened.create()
-    with opened.drive(f"scaling-study run {study.name}") as driving:
+    with ExitStack() as stack:
+        if plan.packs:
+            stack.enter_context(executor)
+            _refuse_shortfalls(plan, executor)
+        driving = stack.enter_context(opened.drive(f"scaling-study run {study.name}"))
+        if plan.packs:
+            _refuse_unshared(opened, executor)
         plan = plan_study(study, opened, **plan_options)  # now that nobody else writes
         opened.record_study(study.name, study.text)
         opened.record_grids(study.name, {grid.name: grid.cell_ids for grid in plan.grids})
         ledger = _Ledger(plan, opened, lambda tally: _tell(tally, driving.beat, progress))
-        if plan.packs:
-            with executor:
-                _refuse_shortfalls(plan, executor)
-                assignment = Assignment(
-                    workload=study.workload,
-                    workload_source=source_hash(study.workload),
-                    store=opened,
-                    flush_seconds=flush_seconds,
-                )
-                _train(plan.packs, assignment, executor, ledger)
+        assignment = Assignment(
+            workload=study.workload,
+            workload_source=source_hash(study.workload),
+            store=opened,
+            flush_seconds=flush_seconds,
+        )
+        _train(plan.packs, assignment, executor, ledger)
         ledger.settle(opened.cell_statuses())
     return RunReport(
         plan=plan,
@@ -151,6 +154,15 @@ def _refuse_shortfalls(plan: Plan, executor: Executor) -> None:
         raise PlanError("\n".join(missing))
 
 
+def _refuse_unshared(store: Store, executor: Executor) -> None:
+    missing = executor.nodes_without(store)
+    if missing:
+        raise LaunchError(
+            f"The store {store.location} is not shared: {', '.join(missing)} cannot see what the "
+            "driver wrote there. Use a path on storage that every node mounts, or s3:// or gs://."
+        )
+
+
 def _train(
     packs: Sequence[Pack], assignment: Assignment, executor: Executor, ledger: "_Ledger"
 ) -> None:
@@ -159,16 +171,18 @@ def _train(
     pending = list(packs)
     while pending:
         fates = executor.train(pending, assignment, ledger.add)
-        halves: list[Pack] = []
+        again: list[Pack] = []
         for pack in pending:
             fate = fates.get(pack.pack_id)
             if fate is None:
                 continue
-            if fate.died:
-                halves.extend(_after_death(pack, fate, assignment.store, ledger))
+            if fate.end is PackEnd.DIED:
+                again.extend(_after_death(pack, fate, assignment.store, ledger))
+            elif fate.end is PackEnd.NOT_STARTED:
+                again.append(pack)
             else:
                 faults.append(f"Pack {pack.pack_id}: {fate.reason}")
-        pending = halves
+        pending = again
     if faults:
         raise StoreError(
             f"{len(faults)} of {len(packs)} packs could not be finished; what was durable is kept. "
@@ -244,6 +258,8 @@ class _Ledger:
 
         Raises `StoreError` if a planned cell has neither a row nor a failure.
         """
+        for cell_id in statuses.keys() & self.failures.keys():
+            del self.failures[cell_id]  # it failed, its worker died, and the retry trained it
         open_cells = self._planned - statuses.keys() - self.failures.keys()
         if open_cells:
             raise StoreError(
@@ -251,7 +267,12 @@ class _Ledger:
                 f"{min(open_cells)}. Run the study again; if this repeats, report it."
             )
         counts = Counter(statuses.get(cell_id) for cell_id in self._planned)
-        self.tally = replace(self.tally, completed=counts["completed"], diverged=counts["diverged"])
+        self.tally = replace(
+            self.tally,
+            completed=counts["completed"],
+            diverged=counts["diverged"],
+            failed=len(self._planned & self.failures.keys()),
+        )
 
     def _record(self, failures: Sequence[Failure]) -> None:
         self._attempts.update(failure.cell_id for failure in failures)

@@ -13,22 +13,30 @@ from typing import Any, Self
 
 import ray
 from ray import cloudpickle, tune
-from ray.exceptions import RayActorError
+from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune.experiment import Trial
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from typing_extensions import override
 
 from cluster.capacity import NodeResources
 from cluster.local import usable_cpus
-from orchestrator.errors import LaunchError
+from orchestrator.errors import LaunchError, RequestError
 from orchestrator.execution import Assignment, PackProgress
-from orchestrator.executor import Executor, PackFate
+from orchestrator.executor import Executor, PackEnd, PackFate
 from orchestrator.planning import Pack
+from orchestrator.store import Store
 from orchestrator.trial import progress_of, run_trial
 
 __all__ = ["RayExecutor"]
 
 WORKER_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
 """One torch thread a worker: more workers than cores with many threads each ruin everything."""
+
+START_ENVIRONMENT = {
+    # Out of memory, the kernel kills the worker, and its pack is retried and halved. Ray's own
+    # monitor would end Tune's whole run with it.
+    "RAY_memory_monitor_refresh_ms": "0",
+}
 
 TUNE_ENVIRONMENT = {
     # Five files a trial that nobody reads: results are in the store.
@@ -53,12 +61,8 @@ class RayExecutor(Executor):
 
     def __init__(self, address: str | None = None) -> None:
         """Use the cluster at `address` ('auto' or HOST:PORT); None starts Ray on this machine."""
-        if address and address.startswith("ray://"):
-            raise LaunchError(
-                f"The address {address!r} is a Ray Client address, under which Ray Tune's driver "
-                "would lose the run with the connection. Start the study on the cluster itself, "
-                "with --address auto on a node of it."
-            )
+        if address is not None:
+            _refuse_address(address)
         self._address = address
 
     @override
@@ -77,7 +81,7 @@ class RayExecutor(Executor):
         else:
             _require_listener(self._address)
             options |= {"address": self._address}
-        with _own_sigterm():
+        with _own_sigterm(), _environment(START_ENVIRONMENT):
             try:
                 ray.init(**options)
             except (ConnectionError, ValueError, RuntimeError) as error:
@@ -106,6 +110,25 @@ class RayExecutor(Executor):
         ]
 
     @override
+    def nodes_without(self, store: Store) -> Sequence[str]:
+        ours = store.heartbeat()
+        nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+        tokens = ray.get(
+            [
+                _driver_seen.options(
+                    num_cpus=0,
+                    scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
+                ).remote(store)
+                for node in nodes
+            ]
+        )
+        return [
+            node["NodeManagerAddress"]
+            for node, token in zip(nodes, tokens, strict=True)
+            if ours is None or token != ours.token
+        ]
+
+    @override
     def train(
         self,
         packs: Sequence[Pack],
@@ -123,14 +146,14 @@ class RayExecutor(Executor):
             packs={pack.pack_id: ray.put(pack) for pack in packs},
             assignment=assignment,
         )
-        watcher = _Watcher(report)
+        watcher = _Watcher(report, [pack.pack_id for pack in packs])
         filesystem, root = assignment.store.ray_storage()
         filesystem.delete_dir_contents(root, missing_dir_ok=True)
         with _environment(TUNE_ENVIRONMENT), _quiet_tune():
-            tune.Tuner(
+            tuner = tune.Tuner(
                 tune.with_resources(trainable, resources),
                 param_space={"pack_id": tune.grid_search([pack.pack_id for pack in packs])},
-                tune_config=tune.TuneConfig(reuse_actors=len(set(shares.values())) == 1),
+                tune_config=tune.TuneConfig(reuse_actors=True),
                 run_config=tune.RunConfig(
                     name="trials",
                     storage_path=root,
@@ -139,7 +162,11 @@ class RayExecutor(Executor):
                     callbacks=[watcher],
                     verbose=0,
                 ),
-            ).fit()
+            )
+            try:
+                tuner.fit()
+            except Exception as error:
+                watcher.end_of_round(error)
         if not self.nodes():
             raise LaunchError(
                 "Every node of the Ray cluster is gone. What was durable is kept: start the "
@@ -150,17 +177,35 @@ class RayExecutor(Executor):
 
 def _require_listener(address: str) -> None:
     """Raise `LaunchError` if nobody listens at HOST:PORT; Ray itself would try for minutes."""
-    host, _, port = address.rpartition(":")
     if address == "auto":
         return
-    if not host or not port.isdigit():
-        raise LaunchError(
-            f"The address is {address!r}; allowed: 'auto', or HOST:PORT of a running Ray cluster."
-        )
+    host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise _unreachable(address, error) from error
+
+
+def _refuse_address(address: str) -> None:
+    """Raise `RequestError` if `address` is none that a driver can join."""
+    if address.startswith("ray://"):
+        raise RequestError(
+            f"The address {address!r} is a Ray Client address, under which Ray Tune's driver "
+            "would lose the run with the connection. Start the study on the cluster itself, "
+            "with --address auto on a node of it."
+        )
+    host, _, port = address.rpartition(":")
+    if address != "auto" and not (host and port.isdigit() and int(port) < 2**16):
+        raise RequestError(
+            f"The address is {address!r}; allowed: 'auto', or HOST:PORT of a running Ray cluster."
+        )
+
+
+@ray.remote
+def _driver_seen(store: Store) -> str | None:
+    """Return the token of the driver whose heartbeat this node finds in `store`."""
+    beat = store.heartbeat()
+    return None if beat is None else beat.token
 
 
 def _unreachable(address: str, error: Exception) -> LaunchError:
@@ -173,9 +218,26 @@ def _unreachable(address: str, error: Exception) -> LaunchError:
 class _Watcher(tune.Callback):
     """Hands reports on as they come, and keeps the fate of trials that ended badly."""
 
-    def __init__(self, report: Callable[[PackProgress], None]) -> None:
+    def __init__(self, report: Callable[[PackProgress], None], pack_ids: Sequence[str]) -> None:
         self._report = report
+        self._open = dict.fromkeys(pack_ids, PackEnd.NOT_STARTED)
+        self._error: Exception | None = None
         self.fates: dict[str, PackFate] = {}
+
+    def end_of_round(self, error: Exception) -> None:
+        """Say what becomes of the packs that are open after `error` ended Tune itself.
+
+        Raises our own error where it was the cause: Tune wraps what its callbacks raise. Tune
+        also ends altogether where Ray's memory monitor kills a worker; packs under way have died
+        then, and the others have not started.
+        """
+        if self._error is not None:
+            raise self._error
+        if not isinstance(error.__cause__, OutOfMemoryError):
+            raise error
+        self.fates |= {
+            pack_id: PackFate(end, str(error.__cause__)) for pack_id, end in self._open.items()
+        }
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its callbacks so that it could restore the run, which we never do.
@@ -191,8 +253,25 @@ class _Watcher(tune.Callback):
         **info: Any,
     ) -> None:
         progress = progress_of(result)
-        if progress is not None:
+        if progress is None:
+            return
+        try:
             self._report(progress)
+        except Exception as error:
+            self._error = error
+            raise
+
+    @override
+    def on_trial_start(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        self._open[trial.config["pack_id"]] = PackEnd.DIED
+
+    @override
+    def on_trial_complete(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        self._open.pop(trial.config["pack_id"], None)
 
     @override
     def on_trial_error(
@@ -200,9 +279,16 @@ class _Watcher(tune.Callback):
     ) -> None:
         # Not trial.get_pickled_error(), which looks where the file arrives only later.
         file = trial.pickled_error_file
-        error = None if file is None else cloudpickle.loads(Path(file).read_bytes())
-        self.fates[trial.config["pack_id"]] = PackFate(
-            died=isinstance(error, RayActorError), reason=str(error).strip()
+        if file is None:  # what Tune keeps no pickle of, it keeps the text of
+            error: Exception = RuntimeError(Path(trial.error_file).read_text().strip())
+        else:
+            error = cloudpickle.loads(Path(file).read_bytes())
+        died = isinstance(error, RayActorError | OutOfMemoryError)
+        cause = getattr(error, "cause", None) or error  # of a RayTaskError, without its colours
+        pack_id = trial.config["pack_id"]
+        self._open.pop(pack_id, None)
+        self.fates[pack_id] = PackFate(
+            PackEnd.DIED if died else PackEnd.FAULT, f"{type(cause).__name__}: {cause}"
         )
 
 
@@ -210,9 +296,15 @@ class _Watcher(tune.Callback):
 def _own_sigterm() -> Iterator[None]:
     """Run the block, then put back the SIGTERM handler that Ray replaces with its own."""
     handler = signal.getsignal(signal.SIGTERM)
-    yield
-    if handler is not None and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+    except SystemExit as end:
+        if end.code == signal.SIGTERM:  # Ray's handler, between being set and being replaced
+            raise KeyboardInterrupt from end
+        raise
+    finally:
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 @contextmanager

@@ -114,7 +114,8 @@ class Workload(ABC):
     def data(self, axes: AxisValues) -> Data:
         """Return the pool, the validation set and the test set, on the CPU.
 
-        `axes`: a value for every axis in `self.axes`. Called once per process and axes.
+        `axes`: a value for every axis in `self.axes`. The caller keeps what comes back, but may
+        call again.
         """
 
     @abstractmethod

@@ -132,9 +132,9 @@ def test_the_default_store_is_named_after_the_study(folder):
 
 def test_status_and_analyze_of_no_store_say_so(folder):
     status = run("status", "nowhere")
-    assert status.exit_code == 3
+    assert status.exit_code == 2
     assert "nowhere" in status.stderr
-    assert run("compact", "nowhere").exit_code == 3
+    assert run("compact", "nowhere").exit_code == 2
     assert not (folder / "nowhere").exists()
     analyze = run("analyze", "nowhere")
     assert analyze.exit_code == 2
@@ -156,11 +156,60 @@ def test_inline_and_address_exclude_each_other(folder):
     assert "--inline" in result.stderr
 
 
-@pytest.mark.parametrize("address", ["ray://127.0.0.1:10001", "127.0.0.1:9"])
-def test_a_cluster_that_cannot_be_used_exits_3(folder, address):
-    result = run("run", "study.yaml", "--store", "store", "--address", address)
+def test_a_cluster_where_nobody_listens_exits_3_and_leaves_nothing(folder):
+    result = run("run", "study.yaml", "--store", "store", "--address", "127.0.0.1:9")
     assert result.exit_code == 3
-    assert address in result.stderr
+    assert "127.0.0.1:9" in result.stderr
+    assert not (folder / "store").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "fragment"),
+    [
+        (("--address", "ray://127.0.0.1:10001"), "--address auto"),
+        (("--address", "somewhere"), "HOST:PORT"),
+        (("--address", "host:99999"), "HOST:PORT"),
+        (("--store", "ftp://host/store"), "s3://"),
+        (("--store", "s3://bucket"), "prefix"),
+        (("--store", "s3://key:secret@bucket/prefix"), "credentials"),
+    ],
+)
+def test_an_address_or_location_that_cannot_be_meant_exits_2(folder, options, fragment):
+    result = run("run", "study.yaml", *options)
+    assert result.exit_code == 2
+    assert fragment in result.stderr
+    assert "secret" not in result.stderr
+    assert [path.name for path in folder.iterdir()] == ["study.yaml"]
+
+
+def test_more_gpus_than_there_are_exits_2_and_leaves_nothing(folder):
+    (folder / "study.yaml").write_text(STUDY + "resources: {cpus: 1, gpus: 64}\n")
+    result = run("run", "study.yaml", "--store", "store", "--inline")
+    assert result.exit_code == 2
+    assert "asks for 1 CPU and 64 GPUs on one node" in result.stderr
+    assert not (folder / "store").exists()
+
+
+def test_what_a_workload_prints_does_not_reach_the_document(folder, monkeypatch):
+    from workloads.digits import Digits
+
+    quiet = Digits.model
+
+    def talkative(self, size):
+        print("Files already downloaded and verified")
+        return quiet(self, size)
+
+    monkeypatch.setattr(Digits, "model", talkative)
+    result = run("run", "study.yaml", "--store", "store", "--inline", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["trained"] == 14
+    assert "already downloaded" in result.stderr
+
+
+def test_a_store_that_cannot_be_looked_at_exits_3(folder):
+    result = run("plan", "study.yaml", "--store", "x" * 300)
+    assert result.exit_code == 3
+    assert "x" * 300 in result.stderr
 
 
 def test_a_users_own_analysis_py_is_named(command_line, tmp_path):

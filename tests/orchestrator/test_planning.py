@@ -2,12 +2,17 @@
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from orchestrator.errors import PlanError, StudyFileError
 from orchestrator.planning import Pack, grid_cells, plan_study
 from orchestrator.run import run_study
 from orchestrator.store import Store
 from orchestrator.study import Study
+from workloads.axis import Axis, AxisKind
+from workloads.base import Data, Split
+from workloads.digits import Digits
 
 STUDY = """
 name: small
@@ -76,6 +81,51 @@ def test_steps_and_flops_are_those_of_the_cells_to_run(study):
     assert plan.steps == 14 * 20
     # An MLP 64-w-10: forward 2(64w + 10w) per example, backward twice that; by hand:
     flops = sum(3 * 2 * 74 * cell.model_size * cell.batch_size * 20 for cell in plan.cells.values())
+    assert plan.training_flops == pytest.approx(flops)
+
+
+class Inputs(Digits):
+    """Digits of which only the first pixels are seen: the axis changes the cost of a model."""
+
+    name = "inputs"
+    axes = (
+        Axis(name="pixels", kind=AxisKind.INTEGER, default=64, minimum=1, maximum=64, meaning="?"),
+    )
+
+    def data(self, axes):
+        data = super().data(axes)
+        cut = (
+            Split(part.inputs[:, : axes["pixels"]], part.targets)
+            for part in (data.train, data.validation, data.test)
+        )
+        return Data(*cut)
+
+    def model(self, size):
+        return nn.Sequential(_Cut(size), nn.ReLU(), nn.Linear(size, 10))
+
+
+class _Cut(nn.Module):
+    """A linear layer that uses as many of its weights as there are inputs."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(64, size) / 8)
+
+    def forward(self, inputs):
+        return inputs @ self.weight[: inputs.shape[1]]
+
+
+@pytest.mark.parametrize("pixels", ["[4, 64]", "[64, 4]"])
+def test_costs_are_those_of_each_cells_own_axes_in_any_order(pixels):
+    text = STUDY.replace("workload: digits", "workload: inputs").replace(
+        "    model_size: [4, 8]\n", f"    model_size: [4, 8]\n    pixels: {pixels}\n"
+    )
+    plan = plan_study(Study.from_text(text, workload=Inputs()))
+    # forward: 2 (pixels · width + 10 · width) per example, and twice that backward
+    flops = sum(
+        3 * 2 * (dict(cell.workload_axes)["pixels"] + 10) * cell.model_size * cell.batch_size * 20
+        for cell in plan.cells.values()
+    )
     assert plan.training_flops == pytest.approx(flops)
 
 

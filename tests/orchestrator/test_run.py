@@ -6,12 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from analysis import columns
+from orchestrator.execution import Failure, PackProgress
+from orchestrator.executor import InlineExecutor
 from orchestrator.run import run_study
 from orchestrator.store import Store
 from orchestrator.study import Study
@@ -127,6 +130,32 @@ def test_a_cell_that_raises_is_written_down_and_the_others_go_on(plugins, tmp_pa
     assert mended.all_done
     assert mended.tally.completed == 1
     assert len(cells_of(store)) == 5
+
+
+class FailsThenTrains(InlineExecutor):
+    """A trial whose worker dies after it reported a failure, and whose retry trains the cell."""
+
+    def train(self, packs, assignment, report):
+        cell = packs[0].cells[0]
+        failure = Failure(
+            cell_id=cell.cell_id,
+            pack_id=packs[0].pack_id,
+            error_type="OSError",
+            error_message="a passing fault",
+            error_traceback="",
+            host="here",
+            failed_at=datetime.now(UTC),
+        )
+        report(PackProgress(failures=(failure,)))
+        return super().train(packs, assignment, report)
+
+
+def test_a_cell_whose_retry_succeeds_is_not_reported_as_failed(tmp_path, monkeypatch):
+    monkeypatch.setattr("orchestrator.run.InlineExecutor", FailsThenTrains)
+    report = run_study(Study.from_text(DIGITS), tmp_path / "store", inline=True)
+    assert report.all_done
+    assert (report.tally.completed, report.tally.diverged, report.tally.failed) == (8, 8, 0)
+    assert len(Store(tmp_path / "store").read_failures()) == 1
 
 
 @pytest.mark.ray

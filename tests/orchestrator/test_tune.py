@@ -1,0 +1,81 @@
+"""The driver's side of Ray Tune: what becomes of packs when Tune, a worker or the store fails."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+from ray.exceptions import OutOfMemoryError
+from ray.tune import TuneError
+
+from orchestrator.errors import StoreError
+from orchestrator.executor import PackEnd
+from orchestrator.tune import _Watcher
+
+
+def trial(pack_id):
+    return SimpleNamespace(config={"pack_id": pack_id})
+
+
+RESULT = {"completed": 1, "diverged": 0, "failures": (), "best_validation_error": 0.1}
+
+
+def test_a_store_error_in_the_driver_travels_as_itself_though_tune_wraps_it():
+    def report(progress):
+        raise StoreError("the disk is full")
+
+    watcher = _Watcher(report, ["a"])
+    with pytest.raises(StoreError):
+        watcher.on_trial_result(1, [], trial("a"), RESULT)
+    with pytest.raises(StoreError, match="the disk is full"):
+        watcher.end_of_round(TuneError("wrapped"))
+
+
+def test_an_error_of_tune_itself_travels():
+    with pytest.raises(TuneError, match="something else"):
+        _Watcher(lambda progress: None, ["a"]).end_of_round(TuneError("something else"))
+
+
+def test_a_run_ended_by_the_memory_monitor_tells_packs_under_way_from_those_that_waited():
+    watcher = _Watcher(lambda progress: None, ["done", "under way", "waiting"])
+    watcher.on_trial_start(1, [], trial("done"))
+    watcher.on_trial_complete(1, [], trial("done"))
+    watcher.on_trial_start(1, [], trial("under way"))
+    error = RuntimeError("Caught unexpected exception")
+    error.__cause__ = OutOfMemoryError("killed")
+    watcher.end_of_round(error)
+    assert {pack_id: fate.end for pack_id, fate in watcher.fates.items()} == {
+        "under way": PackEnd.DIED,
+        "waiting": PackEnd.NOT_STARTED,
+    }
+
+
+TWO_NODES = """
+import sys
+from ray.cluster_utils import Cluster
+from orchestrator import Store
+from orchestrator.tune import RayExecutor
+
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+cluster.add_node(num_cpus=1)
+seen, other = Store(sys.argv[1]), Store(sys.argv[2])
+with seen.drive("the driver"), RayExecutor(cluster.address) as executor:
+    print(len(executor.nodes()), len(executor.nodes_without(seen)))
+    # As if the path led the nodes to another disk, where another driver has been.
+    beat = seen.heartbeat()
+    with other.drive("another"):
+        Store.heartbeat = lambda store: beat  # in this process alone
+        print(len(executor.nodes_without(other)))
+cluster.shutdown()
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_nodes_that_do_not_see_what_the_driver_wrote_are_named(command_line, tmp_path):
+    command = [sys.executable, "-c", TWO_NODES, str(tmp_path / "seen"), str(tmp_path / "other")]
+    answer = subprocess.run(
+        command, env=command_line.environment, capture_output=True, text=True, timeout=300
+    )
+    assert answer.stdout.split("\n")[-3:] == ["2 0", "2", ""], answer.stderr
