@@ -82,9 +82,6 @@ def plan(
         planned = plan_study(
             loaded, opened, retry_failed=retry_failed, confirmed=yes, mix_sources=mix_sources
         )
-        unreadable = opened.unreadable_parts() if opened.exists() else []
-        for part in unreadable:
-            err.print(f"A run would set aside {part}", markup=False, soft_wrap=True)
         show(as_json, plan_document(planned), lambda: plan_tables(planned))
 
 
