@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator import contents
-from orchestrator.errors import StoreError
+from orchestrator.errors import RequestError, StoreError
 from orchestrator.filesystem import Entry
 from orchestrator.local_files import LocalFiles
 from orchestrator.parts import pack_of, part_name
@@ -54,7 +54,7 @@ def test_a_relative_path_becomes_absolute_so_that_workers_elsewhere_find_it(
     ["s3://key:pass/word@bucket/x", "s3://key:password@bucket/x", "gs://someone@bucket/x"],
 )
 def test_a_location_with_credentials_is_refused_without_repeating_them(location: str) -> None:
-    with pytest.raises(StoreError, match="credentials") as refused:
+    with pytest.raises(RequestError, match="credentials") as refused:
         Store(location)
     assert "pass" not in str(refused.value)
 
@@ -69,7 +69,7 @@ def test_a_location_with_credentials_is_refused_without_repeating_them(location:
     ],
 )
 def test_a_location_that_cannot_be_a_store_is_refused(location: str, reason: str) -> None:
-    with pytest.raises(StoreError, match=reason):
+    with pytest.raises(RequestError, match=reason):
         Store(location)
 
 
