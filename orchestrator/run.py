@@ -86,9 +86,10 @@ def run_study(
     itself, and so how much of them its death can cost. `progress` is called whenever cells
     became durable.
 
-    A cell that fails does not end the run; look at `RunReport.failures`. Raises `StudyFileError`
-    or `PlanError` before anything starts, `StoreError` where the store cannot be written or
-    belongs to another driver, `LaunchError` where Ray cannot be reached.
+    A cell that fails does not end the run; look at `RunReport.failures`. Raises `StudyFileError`,
+    `PlanError` or `RequestError` before anything starts, `StoreError` where the store cannot be
+    written or belongs to another driver, `LaunchError` where Ray cannot be reached or its nodes
+    do not share the store.
     """
     began = time.monotonic()
     opened = store if isinstance(store, Store) else Store(store)
