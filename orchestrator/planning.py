@@ -157,7 +157,8 @@ def plan_study(
     statuses = _statuses(cells, rows, store.failed_cell_ids() if store and len(cells) else set())
     runnable = {"new", "failed"} if retry_failed else {"new"}
     to_run = [cell for cell_id, cell in cells.items() if statuses[cell_id] in runnable]
-    costs = _costs(study.workload, cells.values())
+    with _usable(study.workload):
+        costs = _costs(study.workload, cells.values())
     seconds, unmeasured = _predicted_seconds(to_run, rows)
     return Plan(
         study=study,
@@ -198,7 +199,8 @@ def grid_cells(study: Study, grid: Grid) -> Iterator[Cell]:
         point: dict[str, Any] = dict(zip(names, values, strict=True))
         axes = tuple((name, point[name]) for name in own)
         if axes not in facts:
-            facts[axes] = _data_facts(workload, axes)
+            with _usable(workload):
+                facts[axes] = _data_facts(workload, axes)
         pool, fingerprint = facts[axes]
         train_examples = round(point["dataset_fraction"] * pool)
         if train_examples < 1:
@@ -261,6 +263,19 @@ def _located(study: Study, grid: Grid, key: str) -> Iterator[None]:
         yield
     except (BudgetError, ConstraintError) as error:
         raise study.located(grid.lines[key], f"grid '{grid.name}': {error}") from error
+
+
+@contextmanager
+def _usable(workload: Workload) -> Iterator[None]:
+    """Turn what a workload raises while it is only looked at into a `PlanError`."""
+    try:
+        yield
+    except Exception as error:
+        raise PlanError(
+            f"The workload '{workload.name}' cannot be planned: its data or model raised "
+            f"{type(error).__name__}: {error}. Install what it lacks or mend it; its conformance "
+            "test (workloads.testing.WorkloadConformance) shows the place."
+        ) from error
 
 
 @lru_cache(maxsize=1024)

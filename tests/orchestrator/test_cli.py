@@ -190,6 +190,25 @@ def test_more_gpus_than_there_are_exits_2_and_leaves_nothing(folder):
     assert not (folder / "store").exists()
 
 
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_a_workload_whose_data_is_missing_exits_2_and_names_it(folder, monkeypatch, command):
+    from workloads.digits import Digits
+
+    class Missing(Digits):
+        name = "missing"
+
+        def data(self, axes):
+            raise FileNotFoundError("no such data set: mnist")
+
+    monkeypatch.setattr("orchestrator.study.find_workload", lambda name: Missing())
+    (folder / "study.yaml").write_text(STUDY.replace("workload: digits", "workload: missing"))
+    result = run(command, "study.yaml", "--store", "store")
+    assert result.exit_code == 2
+    assert "The workload 'missing' cannot be planned" in result.stderr
+    assert "FileNotFoundError: no such data set: mnist" in result.stderr
+    assert not (folder / "store").exists()
+
+
 def test_what_a_workload_prints_does_not_reach_the_document(folder, monkeypatch):
     from workloads.digits import Digits
 
