@@ -7,8 +7,7 @@ the study, the grid, the pack, the machine or the device. Studies therefore shar
 import hashlib
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -96,19 +95,6 @@ class Cell:
             axes=self.workload_axes,
             evaluation_schedule=self.evaluation_schedule,
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the cell as plain values; `from_dict` inverts it."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Cell":
-        """Return the cell that `to_dict` described."""
-        lists = {
-            "workload_axes": tuple((name, value) for name, value in values["workload_axes"]),
-            "default_axes": tuple(values["default_axes"]),
-        }
-        return cls(**{**values, **lists})
 
 
 def canonical_json(value: Any) -> str:

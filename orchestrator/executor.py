@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
-from types import TracebackType
 
 import torch
 from typing_extensions import override
@@ -67,12 +66,7 @@ class InlineExecutor(Executor):
     """Trains one pack after another in this process: slow, but a debugger can step through it."""
 
     @override
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         # Nothing is held.
         return None
 
