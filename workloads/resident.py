@@ -13,18 +13,23 @@ __all__ = ["load_data"]
 DATA_SETS_RESIDENT = 4
 """Data sets kept per process: a pack's cells differ in few data axes, and memory is bounded."""
 
-_Key = tuple[type[Workload], tuple[tuple[str, AxisValue], ...], torch.device]
+_Key = tuple[type[Workload], str, torch.device]
 
 _resident: OrderedDict[_Key, Data] = OrderedDict()
+_fingerprints: dict[tuple[type[Workload], tuple[tuple[str, AxisValue], ...]], str] = {}
 
 
 def load_data(workload: Workload, axes: AxisValues, device: torch.device | str = "cpu") -> Data:
     """Return the data of `workload` at `axes`, resident on `device`; not to be changed.
 
     `axes`: a value for every axis of the workload. The data are loaded on the first call of a
-    process and kept while they are among the last few in use.
+    process and kept while they are among the last few in use. Where an axis does not change the
+    data (label noise does not), all its values get the same object.
     """
-    key = (type(workload), tuple(sorted(axes.items())), torch.device(device))
+    place = (type(workload), tuple(sorted(axes.items())))
+    if place not in _fingerprints:
+        _fingerprints[place] = workload.data_fingerprint(axes)
+    key = (type(workload), _fingerprints[place], torch.device(device))
     if key not in _resident:
         data = workload.data(axes)
         _resident[key] = Data(

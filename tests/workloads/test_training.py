@@ -13,10 +13,10 @@ from analysis import columns
 from tests.workloads.samples import Signs
 from workloads.base import Data, Split
 from workloads.errors import WorkloadError
-from workloads.heavy_ball import HeavyBall
+from workloads.training.heavy_ball import HeavyBall
 from workloads.recipe import Recipe
 from workloads.registry import find_workload
-from workloads.sampling import batches, training_shard
+from workloads.training.sampling import batches, training_shard
 from workloads.training import (
     CHECK_STEPS,
     DIVERGENCE_RATIO,
