@@ -21,6 +21,7 @@ from workloads.resident import load_data
 from workloads.training.layer_stack import LayerStack, layer_stack_fault
 from workloads.training.module_stack import ModuleStack, module_fault
 from workloads.training.one_by_one import OneByOne
+from workloads.training.precision import float32_arithmetic
 from workloads.training.stepper import Hyperparameters, Stepper
 
 __all__ = ["Arithmetic", "Choice", "choose_arithmetic", "new_stepper"]
@@ -32,6 +33,9 @@ operation costs 2–5 µs, so that stacking gains nothing where each computes fo
 
 TRIAL_MEMBERS = 5
 TRIAL_STEPS = 2
+TRIAL_EXAMPLES = 77
+"""Evaluated after the trial's steps: a number that no vector length divides."""
+
 TRIAL_TOLERANCE = 1e-4
 """Largest difference, relative to the largest value of a tensor, between a stacked and a plain
 model after the trial's steps: float32 rounds at 6e-8, and a wrong mask or layer is off by 1."""
@@ -178,13 +182,13 @@ class _Trial:
             pool.inputs[0],
         )
         seen = []
-        with stepper.running():
+        with float32_arithmetic(), stepper.running():
             for step in range(TRIAL_STEPS):
                 rows = torch.cat([self._rows(i, step) for i in members])
                 seen.append(
                     stepper.step(step, pool.inputs[rows], pool.targets[rows]).view(number, 1)
                 )
-            rows = torch.stack([self._rows(0, 0)] * number)
+            rows = torch.stack([torch.arange(TRIAL_EXAMPLES) % len(pool)] * number)
             outputs = stepper.outputs(slice(0, number), pool.inputs[rows])
         return torch.cat([*seen, outputs.reshape(number, -1)], 1)
 

@@ -52,6 +52,13 @@ more members than fit are evaluated one group after another, which changes no re
 GATHERED_ELEMENTS = 2**18
 """Numbers of inputs put into batch order at once (1 MB): one gather serves many small steps."""
 
+STRETCH_EXAMPLES = 2**18
+"""Examples of a stretch of steps at most: their places in the pool are drawn together (2 MB)."""
+
+STRETCH_SECONDS = 0.5
+"""A stretch is made shorter when it takes longer than this, so that `pause` is called in time; no
+result depends on where stretches end."""
+
 
 @dataclass
 class _Member:
@@ -106,6 +113,7 @@ class Lockstep:
         self._step = 0
         self._losses = torch.zeros(len(recipes), dtype=torch.float64, device=self._device)
         self._clock = time.perf_counter()
+        self._stretch = 1
 
     @property
     def members(self) -> list[int]:
@@ -187,14 +195,18 @@ class Lockstep:
 
     def _descend(self, end: int, pause: Callable[[], None]) -> None:
         """Make the updates up to step `end`, pausing after each stretch."""
-        at_once = max(1, GATHERED_ELEMENTS // (len(self._members) * self._stock.step_elements))
+        most = max(1, STRETCH_EXAMPLES // (len(self._members) * self._batch))
         while self._step < end:
-            steps = min(at_once, end - self._step)
+            steps = min(self._stretch, most, end - self._step)
             with float32_arithmetic(), self._stepper.running():
                 for inputs, targets in self._stock.batches(self._step, steps):
                     self._losses += self._stepper.step(self._step, inputs, targets)
                     self._step += 1
-            self._charge_time()
+            seconds = self._charge_time()
+            if seconds < STRETCH_SECONDS / 2:
+                self._stretch *= 2
+            elif seconds > STRETCH_SECONDS:
+                self._stretch = max(1, self._stretch // 2)
             pause()
 
     def _look(self) -> Iterator[tuple[int, TrainingResult]]:
@@ -314,12 +326,13 @@ class Lockstep:
         self._losses = self._losses[members]
         self._stepper.keep(members)
 
-    def _charge_time(self) -> None:
+    def _charge_time(self) -> float:
+        """Charge the members for the time since the last call, and return it."""
         now = time.perf_counter()
-        share = (now - self._clock) / max(1, len(self._members))
-        self._clock = now
+        seconds, self._clock = now - self._clock, now
         for member in self._members:
-            member.seconds += share
+            member.seconds += seconds / len(self._members)
+        return seconds
 
 
 class _Stock:
@@ -333,7 +346,7 @@ class _Stock:
         self._device = pool.inputs.device
         self._examples = [recipe.train_examples for recipe in recipes]
         self._batch = effective_batch(recipes[0])
-        self.step_elements = self._batch * max(1, pool.inputs[0].numel())
+        self._example_elements = max(1, pool.inputs[0].numel())
         orders: dict[tuple[int, int], int] = {}
         noises: dict[tuple[Any, ...], int] = {}
         self._orders: list[BatchOrder] = []
@@ -366,14 +379,20 @@ class _Stock:
     def batches(self, first: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (inputs, targets) of `steps` steps from `first`: each (n · B, …), by member."""
         used = np.unique(self._order_of)
+        member = np.searchsorted(used, self._order_of)
         positions = np.stack([self._orders[o].positions(first, steps) for o in used], axis=1)
         rows = np.stack([self._rows[o][positions[:, u]] for u, o in enumerate(used)], axis=1)
-        member = np.searchsorted(used, self._order_of)
-        inputs = self._gathered(self._pool.inputs, rows[:, member])
-        offsets = self._start_of[:, None]
-        targets = self._gathered(self._targets, positions[:, member] + offsets)
-        n = len(self._order_of) * self._batch
-        yield from zip(torch.split(inputs, n), torch.split(targets, n), strict=True)
+        rows = rows[:, member].reshape(-1)
+        targets = (positions[:, member] + self._start_of[:, None]).reshape(-1)
+        step = len(self._order_of) * self._batch
+        at_once = step * max(1, GATHERED_ELEMENTS // (step * self._example_elements))
+        for start in range(0, len(rows), at_once):
+            stretch = slice(start, start + at_once)
+            yield from zip(
+                torch.split(self._gathered(self._pool.inputs, rows[stretch]), step),
+                torch.split(self._gathered(self._targets, targets[stretch]), step),
+                strict=True,
+            )
 
     def shards(
         self, members: Sequence[int], most: int | None = None

@@ -2,17 +2,19 @@
 """Any module of supported layers, stacked by torch.func: its own forward, seen by n at once."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from typing_extensions import override
 
 from workloads.base import Workload
 from workloads.training.dropout import CellDropout
-from workloads.training.layers import StackedParameter
+from workloads.training.layers import CONVOLVED_TOGETHER, StackedParameter
 from workloads.training.stepper import (
     Hyperparameters,
     Stepper,
@@ -25,7 +27,11 @@ __all__ = ["ModuleStack", "module_fault"]
 
 
 class ModuleStack(Stepper):
-    """n models of one structure: vmap over their parameters, autograd over the whole stack."""
+    """n models of one structure: vmap over their parameters, autograd over the whole stack.
+
+    One member alone gets a twin, which is thrown away, since batched kernels round otherwise than
+    single ones; a model with convolutions is seen by tiles (see `CONVOLVED_TOGETHER`).
+    """
 
     def __init__(
         self,
@@ -54,6 +60,7 @@ class ModuleStack(Stepper):
             if isinstance(module, CellDropout)
         ]
         self._model = copy.deepcopy(models[0]).to("meta")
+        self._convolves = any(isinstance(m, nn.modules.conv._ConvNd) for m in models[0].modules())
         self._decays = bool(hyperparameters.weight_decay.any())
         self.members = len(models)
         self.elements_per_example = _largest(models[0], example)
@@ -109,14 +116,34 @@ class ModuleStack(Stepper):
             what, _, name = key.partition(" ")
             getattr(self._parameters[name], what).copy_(tensor)
 
+    @contextmanager
+    @override
+    def running(self) -> Iterator[None]:
+        # The other kernels of attention have no batching rule.
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+
     def _forward(
         self, values: Mapping[str, Tensor], fixed: Mapping[str, Tensor], inputs: Tensor
     ) -> Tensor:
+        """Return the (n · B, …) outputs of n members for their (n, B, …) inputs."""
+
         def one(values: dict[str, Tensor], fixed: dict[str, Tensor], inputs: Tensor) -> Any:
             return functional_call(self._model, (values, fixed), (inputs,))
 
-        outputs: Tensor = vmap(one)(dict(values), dict(fixed), inputs)
-        return outputs.flatten(0, 1)
+        members = len(inputs)
+        at_once = CONVOLVED_TOGETHER if self._convolves else max(2, members)
+        outputs = []
+        for start in range(0, members, at_once):
+            places = [min(i, members - 1) for i in range(start, start + at_once)]
+            own = places if start + at_once > members else slice(start, start + at_once)
+            tile = vmap(one)(
+                {name: value[own] for name, value in values.items()},
+                {name: value[own] for name, value in fixed.items()},
+                inputs[own],
+            )
+            outputs.append(tile[: members - start])
+        return torch.cat(outputs).flatten(0, 1)
 
 
 UNSTACKABLE: tuple[type[nn.Module], ...] = (

@@ -102,6 +102,4 @@ def batches(workload: Workload, recipe: Recipe, shard: Split) -> Iterator[tuple[
 
 @lru_cache(maxsize=256)
 def _pool_order(workload_name: str, seed: int, pool_examples: int) -> NDArray[np.int64]:
-    order = permutation(pool_examples, workload_name, seed, "shard")
-    order.flags.writeable = False
-    return order
+    return permutation(pool_examples, workload_name, seed, "shard")
