@@ -21,6 +21,9 @@ class Recipe:
     """Constant learning rate ε of SGD."""
     momentum: float
     """Heavy-ball momentum m in [0, 1): v ← m v + ĝ, w ← w − ε v (torch.optim.SGD's form)."""
+    weight_decay: float = 0.0
+    """L2 coefficient λ ≥ 0, added to the gradient of every parameter as torch.optim.SGD does:
+    v ← m v + ĝ + λ w."""
     steps: int
     """Number of updates."""
     seed: int

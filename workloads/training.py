@@ -179,7 +179,7 @@ class _Run:
 
 def _run(workload: Workload, recipe: Recipe, model: nn.Module, shard: Split, data: Data) -> _Run:
     head = Split(shard.inputs[:INITIAL_LOSS_EXAMPLES], shard.targets[:INITIAL_LOSS_EXAMPLES])
-    ball = HeavyBall(model, recipe.learning_rate, recipe.momentum)
+    ball = HeavyBall(model, recipe.learning_rate, recipe.momentum, recipe.weight_decay)
     initial_loss = evaluate(workload, model, head).loss
     stock = batches(workload, recipe, shard)
     curve: list[Evaluation] = []
