@@ -42,6 +42,8 @@ class Cell:
     """Constant learning rate."""
     momentum: float
     """Heavy-ball momentum, in [0, 1)."""
+    weight_decay: float = 0.0
+    """L2 coefficient of the weights; at 0 omitted from the identity, as cells had none before."""
     seed: int
     """Replicate; the source of all the cell's randomness."""
     steps: int
@@ -77,6 +79,8 @@ class Cell:
             for name in self.__dataclass_fields__
             if name not in ("budget", "default_axes")
         }
+        if not self.weight_decay:
+            del identity["weight_decay"]
         identity["workload_axes"] = {
             name: value for name, value in self.workload_axes if name not in self.default_axes
         }
@@ -90,6 +94,7 @@ class Cell:
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             momentum=self.momentum,
+            weight_decay=self.weight_decay,
             steps=self.steps,
             seed=self.seed,
             axes=self.workload_axes,

@@ -208,6 +208,7 @@ def _cell_columns(cell: Cell) -> dict[str, Any]:
         columns.BATCH_SIZE,
         columns.LEARNING_RATE,
         columns.MOMENTUM,
+        columns.WEIGHT_DECAY,
         columns.SEED,
         columns.BUDGET,
         columns.OPTIMIZER,

@@ -241,6 +241,7 @@ def grid_cells(study: Study, grid: Grid) -> Iterator[Cell]:
             batch_size=point["batch_size"],
             learning_rate=point["learning_rate"],
             momentum=point["momentum"],
+            weight_decay=point["weight_decay"],
             seed=point["seed"],
             steps=steps,
             budget=grid.budget.wording,

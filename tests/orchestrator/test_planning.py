@@ -51,6 +51,16 @@ def test_grids_share_cells_and_each_cell_is_planned_once(study):
     assert sorted(packed) == sorted(plan.cells)
 
 
+def test_a_grid_varies_weight_decay_like_any_other_axis(study):
+    decays = "weight_decay: [0, 0.001, 0.01]\n    where: weight_decay < 0.01\n    batch_size: 16"
+    plan = plan_study(Study.from_text(STUDY.replace("batch_size: 16", decays)))
+    before = plan_study(study)  # of the same cells at weight decay 0, which it does not name
+    new = [plan.cells[cell_id] for cell_id in plan.cells.keys() - before.cells.keys()]
+    assert len(new) == 8
+    assert {cell.weight_decay for cell in new} == {0.001}
+    assert before.cells.keys() < plan.cells.keys()
+
+
 def test_packs_hold_one_shape_each(study):
     for pack in plan_study(study).packs:
         assert len({(cell.model_size, cell.batch_size) for cell in pack.cells}) == 1
