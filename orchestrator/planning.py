@@ -3,67 +3,40 @@
 Planning touches nothing. What is done is decided by the store alone: **run = plan - store**.
 """
 
-import hashlib
 import itertools
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import Any
+from functools import lru_cache
+from typing import Any, cast
 
 import pandas as pd
+import torch
 
 from analysis import columns
+from cluster.capacity import NodeResources, slots_of
+from cluster.local import usable_cpus
 from orchestrator.budget import BudgetError
-from orchestrator.cell import Cell, canonical_json
+from orchestrator.cell import Cell
 from orchestrator.constraint import ConstraintError
 from orchestrator.errors import PlanError
+from orchestrator.packing import Pack, Shape, assumed_seconds, make_packs
 from orchestrator.store import Store
 from orchestrator.study import Grid, Study
 from workloads.axis import AxisValue
 from workloads.base import Workload
 from workloads.cost import ModelCost, model_cost, training_flops
+from workloads.resident import load_data
 from workloads.source import source_hash
-from workloads.training import ARITHMETIC, TRAINING_VERSION, load_data
+from workloads.training import TRAINING_VERSION
+from workloads.training.arithmetic import Choice, choose_arithmetic
+from workloads.training.lockstep import evaluation_flops
 
-__all__ = ["GridPlan", "Pack", "Plan", "plan_study"]
+__all__ = ["GridPlan", "Plan", "ShapePath", "local_slots", "plan_study"]
 
 CONFIRMED_POINTS = 100_000
 """Studies of more grid points than this need an explicit yes: 10⁵ is the size we test for."""
-
-PACK_SECONDS = 20.0
-"""Predicted length of a pack. One trial costs 0.05-0.1 s of scheduling, so 20 s keeps that below
-0.5 %, while a lost worker repeats little."""
-
-STEP_SECONDS = 1.2e-4
-"""Assumed fixed cost of a step where nothing was measured: Python and kernel starts of a small
-model on one CPU thread (measured 0.1-0.15 ms)."""
-
-FLOPS_PER_SECOND = 2e10
-"""Assumed arithmetic rate where nothing was measured: one CPU thread on small matrices."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pack:
-    """Cells that one Ray Tune trial trains together."""
-
-    cells: tuple[Cell, ...]
-    """The members, in the order in which they are trained."""
-    cpus: float
-    """CPUs that the trial holds."""
-    gpus: float
-    """GPUs that the trial holds; a fraction shares a device."""
-
-    @cached_property
-    def pack_id(self) -> str:
-        """16 hex digits over the sorted cell_ids and the arithmetic path."""
-        identity = [ARITHMETIC, *sorted(cell.cell_id for cell in self.cells)]
-        return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]
-
-    def holding(self, cells: Sequence[Cell]) -> "Pack":
-        """Return a pack of `cells` with the same resources."""
-        return Pack(cells=tuple(cells), cpus=self.cpus, gpus=self.gpus)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +69,12 @@ class Plan:
     """Updates to make."""
     training_flops: float
     """Floating-point operations of forward and backward passes to make."""
-    predicted_seconds: float | None
-    """Seconds of one worker for the shapes that earlier runs measured; None: none was."""
+    evaluation_flops: float
+    """Floating-point operations of the looks at validation sets, and of the scores at the end."""
+    paths: tuple["ShapePath", ...]
+    """How the cells of each shape are computed, stacked or one by one, and why."""
+    predicted_seconds: float
+    """Seconds of one worker: from what earlier runs measured, else assumed."""
     unmeasured_cells: int
     """Cells to train whose shape no earlier run measured."""
     resources: tuple["ResourceNeed", ...]
@@ -111,6 +88,20 @@ class Plan:
     def count(self, status: str) -> int:
         """Return how many of the study's cells have `status`."""
         return sum(1 for known in self.statuses.values() if known == status)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapePath:
+    """How the cells to train of one shape are computed."""
+
+    model_size: AxisValue
+    """Value of the workload's size axis."""
+    batch_size: int
+    """Examples a step."""
+    cells: int
+    """Cells to train of this shape."""
+    choice: Choice
+    """The arithmetic path, and why it is not a faster one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,14 +125,16 @@ def plan_study(
     retry_failed: bool = False,
     confirmed: bool = False,
     mix_sources: bool = False,
+    slots: Callable[[float, float], int] | None = None,
 ) -> Plan:
     """Return what a run of `study` on `store` would do; touches nothing.
 
     `store`: None, or one that does not exist yet: everything is new. `retry_failed`: failed
     cells are planned again. `confirmed`: more than 100,000 grid points are intended.
     `mix_sources`: rows trained by another source of the workload under the same version count.
-    Raises `PlanError` where one of these is not given and needed, and `StudyFileError` for a
-    cell that is impossible.
+    `slots`: how many trials that hold so many CPUs and GPUs run at once; by default, on this
+    machine. Raises `PlanError` where one of these is not given and needed, and `StudyFileError`
+    for a cell that is impossible.
     """
     points = study.points()
     if points > CONFIRMED_POINTS and not confirmed:
@@ -159,7 +152,19 @@ def plan_study(
     to_run = [cell for cell_id, cell in cells.items() if statuses[cell_id] in runnable]
     with _usable(study.workload):
         costs = _costs(study.workload, cells.values())
-    seconds, unmeasured = _predicted_seconds(to_run, rows)
+        choices = _choices(study, to_run, costs)
+        evaluation = _evaluation_flops(study.workload, to_run, costs)
+    rates = _measured_rates(rows)
+
+    def seconds(cell: Cell) -> float:
+        rate = rates.get(_measured_shape(cell))
+        if rate is not None:
+            return rate * cell.steps
+        choice = choices[Shape.of(cell)]
+        flops = evaluation[cell.cell_id]
+        return assumed_seconds(cell, costs[_shape(cell)], choice.arithmetic, flops)
+
+    measured = [cell.cell_id for cell in to_run if _measured_shape(cell) in rates]
     return Plan(
         study=study,
         grids=tuple(
@@ -172,13 +177,23 @@ def plan_study(
         ),
         cells=cells,
         statuses=statuses,
-        packs=_packs(study, to_run, costs),
+        packs=make_packs(
+            to_run,
+            choices,
+            {cell.model_size: costs[_shape(cell)].parameter_count for cell in to_run},
+            study.resources,
+            seconds,
+            slots or local_slots,
+            store.open_packs() if store is not None and to_run else {},
+        ),
         steps=sum(cell.steps for cell in to_run),
         training_flops=sum(
             training_flops(costs[_shape(cell)], cell.steps * cell.batch_size) for cell in to_run
         ),
-        predicted_seconds=seconds,
-        unmeasured_cells=unmeasured,
+        evaluation_flops=sum(evaluation.values()),
+        paths=_paths(to_run, choices),
+        predicted_seconds=sum(map(seconds, to_run)),
+        unmeasured_cells=len(to_run) - len(measured),
         resources=_resource_needs(study, to_run, costs),
     )
 
@@ -327,18 +342,77 @@ def _statuses(cells: Mapping[str, Cell], rows: pd.DataFrame, failed: set[str]) -
     }
 
 
-def _predicted_seconds(to_run: Sequence[Cell], rows: pd.DataFrame) -> tuple[float | None, int]:
-    """Return the seconds of one worker for the measured cells, and how many are unmeasured."""
+_MeasuredShape = tuple[str, AxisValue, int]
+
+
+def _measured_shape(cell: Cell) -> _MeasuredShape:
+    return cell.workload, cell.model_size, cell.batch_size
+
+
+def _measured_rates(rows: pd.DataFrame) -> dict[_MeasuredShape, float]:
+    """Return the seconds of a step, evaluations included, of every shape that earlier runs had."""
     completed = rows[rows[columns.STATUS] == "completed"]
     shape = [columns.WORKLOAD, columns.MODEL_SIZE, columns.BATCH_SIZE]
     sums = completed.groupby(shape)[[columns.WALL_SECONDS, columns.STEPS]].sum()
     rates = (sums[columns.WALL_SECONDS] / sums[columns.STEPS]).to_dict()
-    known = [
-        cell.steps * rates[key]
-        for cell in to_run
-        if (key := (cell.workload, cell.model_size, cell.batch_size)) in rates
-    ]
-    return (sum(known) if known else None), len(to_run) - len(known)
+    return cast(dict[_MeasuredShape, float], rates)
+
+
+def local_slots(cpus: float, gpus: float) -> int:
+    """Return how many trials that hold so many CPUs and GPUs run at once on this machine."""
+    machine = NodeResources(name="here", cpus=usable_cpus(), gpus=torch.cuda.device_count())
+    return max(1, slots_of(cpus, gpus, [machine]))
+
+
+def _choices(
+    study: Study, to_run: Sequence[Cell], costs: Mapping["_Shape", ModelCost]
+) -> dict[Shape, Choice]:
+    """Return the arithmetic path of every shape."""
+    choices: dict[Shape, Choice] = {}
+    for cell in to_run:
+        shape = Shape.of(cell)
+        if shape not in choices:
+            parameters = costs[_shape(cell)].parameter_count
+            _, gpus = study.resources.for_parameters(parameters)
+            choices[shape] = choose_arithmetic(
+                study.workload,
+                cell.model_size,
+                cell.workload_axes,
+                cell.batch_size,
+                "cuda" if gpus > 0 else "cpu",
+            )
+    return choices
+
+
+def _paths(to_run: Sequence[Cell], choices: Mapping[Shape, Choice]) -> tuple[ShapePath, ...]:
+    counts = Counter(map(Shape.of, to_run))
+    return tuple(
+        ShapePath(
+            model_size=shape.model_size,
+            batch_size=shape.batch_size,
+            cells=counts[shape],
+            choice=choices[shape],
+        )
+        for shape in counts
+    )
+
+
+def _evaluation_flops(
+    workload: Workload, to_run: Sequence[Cell], costs: Mapping["_Shape", ModelCost]
+) -> dict[str, float]:
+    """Return by cell_id the operations of all its evaluations."""
+    sizes: dict[tuple[tuple[str, AxisValue], ...], tuple[int, int]] = {}
+    flops = {}
+    for cell in to_run:
+        axes = cell.workload_axes
+        if axes not in sizes:
+            data = load_data(workload, dict(axes))
+            sizes[axes] = len(data.validation), len(data.test)
+        validation, test = sizes[axes]
+        flops[cell.cell_id] = evaluation_flops(
+            costs[_shape(cell)], cell.recipe(), validation_examples=validation, test_examples=test
+        )
+    return flops
 
 
 _Shape = tuple[AxisValue, tuple[tuple[str, AxisValue], ...]]
@@ -366,32 +440,3 @@ def _resource_needs(
             ResourceNeed(model_size=size, parameters=parameters[size], cpus=cpus, gpus=gpus)
         )
     return tuple(needs)
-
-
-def _packs(
-    study: Study, to_run: Sequence[Cell], costs: Mapping[_Shape, ModelCost]
-) -> tuple[Pack, ...]:
-    """Return packs of one shape each, about `PACK_SECONDS` long, longest first.
-
-    Which cells share a pack depends on the cells alone, not on their order in the file.
-    """
-
-    def seconds(cell: Cell) -> float:
-        flops = training_flops(costs[_shape(cell)], cell.batch_size)
-        return cell.steps * (STEP_SECONDS + flops / FLOPS_PER_SECOND)
-
-    shapes: dict[tuple[str, str, int], list[Cell]] = defaultdict(list)
-    for cell in to_run:
-        shapes[(cell.workload, canonical_json(cell.model_size), cell.batch_size)].append(cell)
-    packs: list[tuple[float, Pack]] = []
-    for members in shapes.values():
-        cpus, gpus = study.resources.for_parameters(costs[_shape(members[0])].parameter_count)
-        members.sort(key=lambda cell: (-cell.steps, cell.cell_id))
-        total = sum(map(seconds, members))
-        number = -(-total // PACK_SECONDS) if study.workload.stackable else len(members)
-        number = min(max(1, int(number)), len(members))
-        for first in range(number):
-            share = tuple(members[first::number])
-            packs.append((sum(map(seconds, share)), Pack(cells=share, cpus=cpus, gpus=gpus)))
-    packs.sort(key=lambda item: (-item[0], item[1].pack_id))
-    return tuple(pack for _, pack in packs)

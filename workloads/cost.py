@@ -73,20 +73,18 @@ def _forward_flops(model: nn.Module, example: torch.Tensor) -> tuple[int, int]:
     with (
         torch.enable_grad(),
         FlopCounterMode(display=False) as counter,
-        _OperationCounter() as operations,
+        _OperationCounter() as operations,  # type: ignore[no-untyped-call]
     ):
         model(example)
     return int(counter.get_total_flops()), operations.count
 
 
-class _OperationCounter(TorchDispatchMode):
+class _OperationCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the tensor operations that are started inside it."""
 
     count = 0
 
     @override
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.count += 1
         return func(*args, **(kwargs or {}))

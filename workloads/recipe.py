@@ -30,4 +30,4 @@ class Recipe:
     axes: tuple[tuple[str, AxisValue], ...] = ()
     """Value of every workload axis, by name in alphabetical order."""
     evaluation_schedule: str = "geometric:12"
-    """When the validation set is looked at; see `workloads.training.evaluation.evaluation_steps`."""
+    """When the validation set is looked at; see `training.evaluation.evaluation_steps`."""

@@ -13,20 +13,16 @@ from analysis import columns
 from tests.workloads.samples import Signs
 from workloads.base import Data, Split
 from workloads.errors import WorkloadError
-from workloads.training.heavy_ball import HeavyBall
+from workloads.outcome import TrainingResult
 from workloads.recipe import Recipe
 from workloads.registry import find_workload
+from workloads.resident import load_data
+from workloads.training.heavy_ball import HeavyBall
+from workloads.training.initial import initial_model
+from workloads.training.lockstep import CHECK_STEPS, DIVERGENCE_RATIO, train
+from workloads.training.precision import float32_arithmetic
 from workloads.training.sampling import batches, training_shard
-from workloads.training import (
-    CHECK_STEPS,
-    DIVERGENCE_RATIO,
-    TrainingResult,
-    evaluate,
-    float32_arithmetic,
-    initial_model,
-    load_data,
-    train,
-)
+from workloads.training.scoring import evaluate
 
 DIGITS = Recipe(
     train_examples=256,
@@ -141,7 +137,7 @@ def test_the_same_recipe_gives_the_same_result_in_a_fresh_process():
         "from dataclasses import replace\n"
         "from workloads.registry import find_workload\n"
         "from workloads.recipe import Recipe\n"
-        "from workloads.training import train\n"
+        "from workloads.training.lockstep import train\n"
         "from workloads.outcome import Evaluation, TrainingStatus\n"
         f"result = train(find_workload('digits'), {DIGITS!r}, device='cpu')\n"
         "print(replace(result, wall_seconds=0.0))"

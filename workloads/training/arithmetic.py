@@ -18,6 +18,7 @@ from workloads.base import Split, Workload
 from workloads.cost import model_cost
 from workloads.recipe import Recipe
 from workloads.resident import load_data
+from workloads.training.initial import initial_model
 from workloads.training.layer_stack import LayerStack, layer_stack_fault
 from workloads.training.module_stack import ModuleStack, module_fault
 from workloads.training.one_by_one import OneByOne
@@ -129,8 +130,6 @@ class _Trial:
         batch_size: int,
         pool: Split,
     ) -> None:
-        from workloads.training.lockstep import initial_model
-
         self._workload, self._pool = workload, pool
         self._batch = min(batch_size, len(pool))
         recipe = Recipe(
@@ -144,15 +143,13 @@ class _Trial:
             axes=axes,
         )
         self._recipes = [
-            replace(recipe, seed=i % 2, learning_rate=0.01 * (i + 1))
-            for i in range(TRIAL_MEMBERS)
+            replace(recipe, seed=i % 2, learning_rate=0.01 * (i + 1)) for i in range(TRIAL_MEMBERS)
         ]
-        self._initial_model = initial_model
 
     def models(self, number: int, first: int = 0) -> list[nn.Module]:
         """Return new initial models of some members."""
         some = self._recipes[first : first + number]
-        return [self._initial_model(self._workload, recipe) for recipe in some]
+        return [initial_model(self._workload, recipe) for recipe in some]
 
     def fault(self, arithmetic: Arithmetic) -> str | None:
         """Return what is wrong with a stacked path for this shape, or None."""

@@ -21,6 +21,9 @@ MULTIPLIERS: Final = (0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64)
 
 UNIFORM_BITS = 53
 
+SMALLEST_SHARE = 1e-30
+"""Divides zeros where everything is dropped."""
+
 
 class CellDropout(nn.Module):
     """`nn.Dropout` with the masks of one cell's own stream."""
@@ -42,7 +45,8 @@ class CellDropout(nn.Module):
         bits = _mixed(_mixed(self.key + self.step * GOLDEN) + places * GOLDEN)
         uniform = (bits >> (64 - UNIFORM_BITS)) & (2**UNIFORM_BITS - 1)
         kept = (uniform >= int(self.probability * 2**UNIFORM_BITS)).view(inputs.shape)
-        return inputs * kept / max(1.0 - self.probability, 1e-30)
+        scaled: Tensor = inputs * kept / max(1.0 - self.probability, SMALLEST_SHARE)
+        return scaled
 
 
 def own_dropouts(model: nn.Module, workload_name: str, seed: int) -> nn.Module:

@@ -1,4 +1,3 @@
-# ruff: noqa: D102  (overrides stay bare: their contract stands on `Stepper`)
 """Stacks of linear and convolution layers, stepped with explicit passes: the fast path."""
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from workloads.training.stepper import (
     Hyperparameters,
     Stepper,
     batch_losses,
+    by_member,
     require_trainable,
 )
 
@@ -54,12 +54,12 @@ class LayerStack(Stepper):
         hyperparameters = self._hyperparameters
         for parameter in self._parameters:
             parameter.decay(hyperparameters)
-        values = self._entered(inputs.unflatten(0, (self.members, -1)))
+        values = self._entered(by_member(inputs, self.members))
         for layer in self._layers:
             values = layer.forward(values)
         own = values[..., : self._features].flatten(0, 1)
         losses, own_gradient = batch_losses(self._workload, own, targets, self.members)
-        gradient = own_gradient.unflatten(0, (self.members, -1))
+        gradient = by_member(own_gradient, self.members)
         if self._features < values.shape[-1]:
             gradient = nn.functional.pad(gradient, (0, values.shape[-1] - self._features))
         for index in range(len(self._layers) - 1, self._first - 1, -1):
@@ -140,5 +140,3 @@ def _leaves(model: nn.Module) -> Iterator[nn.Module]:
         return
     for child in model:
         yield from _leaves(child)
-
-

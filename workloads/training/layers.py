@@ -1,4 +1,3 @@
-# ruff: noqa: D102  (overrides stay bare: their contract stands on `Layer`)
 """Layers of n members at once, with explicit forward and backward passes.
 
 Each is a copy of a `torch.nn` layer whose parameters carry the member as first dimension. A
@@ -14,7 +13,7 @@ Padded weights stay zero: their inputs or their gradients are.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import torch
 from torch import Tensor, nn
@@ -74,7 +73,7 @@ class StackedParameter:
         """Return (n, *shape) zeros of which every member begins at a multiple of 64 bytes."""
         numel = math.prod(shape)
         lanes = torch.zeros(members, padded(numel), device=device)
-        return lanes[:, :numel].unflatten(1, tuple(shape))
+        return lanes[:, :numel].view(members, *shape)
 
     def _broadcast(self, by_member: Tensor) -> Tensor:
         return by_member.view(-1, *[1] * (self.value.dim() - 1))
@@ -110,9 +109,7 @@ class _Linear(Layer):
         first = layers[0]
         inputs, outputs = padded(first.in_features), padded(first.out_features)
         self.weight = StackedParameter([one.weight for one in layers], (outputs, inputs))
-        self.bias = None
-        if first.bias is not None:
-            self.bias = StackedParameter([one.bias for one in layers], (outputs,))
+        self.bias = _biases(layers, outputs)
         self.parameters = [self.weight, *([] if self.bias is None else [self.bias])]
         self._missing = inputs - first.in_features
         self._in_features = first.in_features
@@ -147,10 +144,7 @@ class _Conv2d(Layer):
         self._template = layers[0]
         shape = layers[0].weight.shape
         self.weight = StackedParameter([one.weight for one in layers], shape)
-        self.bias = None
-        if layers[0].bias is not None:
-            biases = [one.bias for one in layers if one.bias is not None]
-            self.bias = StackedParameter(biases, shape[:1])
+        self.bias = _biases(layers, shape[0])
         self.parameters = [self.weight, *([] if self.bias is None else [self.bias])]
 
     @override
@@ -216,7 +210,7 @@ class _Relu(Layer):
 
     @override
     def backward(self, gradient: Tensor, *, by_inputs: bool) -> Tensor:
-        return torch.ops.aten.threshold_backward(gradient, self._outputs, 0)
+        return cast(Tensor, torch.ops.aten.threshold_backward(gradient, self._outputs, 0))
 
 
 class _Tanh(Layer):
@@ -232,7 +226,7 @@ class _Tanh(Layer):
 
     @override
     def backward(self, gradient: Tensor, *, by_inputs: bool) -> Tensor:
-        return torch.ops.aten.tanh_backward(gradient, self._outputs)
+        return cast(Tensor, torch.ops.aten.tanh_backward(gradient, self._outputs))
 
 
 class _Gelu(Layer):
@@ -247,9 +241,10 @@ class _Gelu(Layer):
 
     @override
     def backward(self, gradient: Tensor, *, by_inputs: bool) -> Tensor:
-        return torch.ops.aten.gelu_backward(
+        previous: Tensor = torch.ops.aten.gelu_backward(
             gradient, self._inputs, approximate=self._approximate
         )
+        return previous
 
 
 class _Flatten(Layer):
@@ -262,7 +257,8 @@ class _Flatten(Layer):
     def forward(self, inputs: Tensor, *, members: slice | None = None) -> Tensor:
         n = self._members if members is None else members.stop - members.start
         if inputs.dim() == 4:
-            outputs = inputs.unflatten(1, (n, -1)).transpose(0, 1).flatten(2)
+            batch, channels, *size = inputs.shape
+            outputs = inputs.view(batch, n, channels // n, *size).transpose(0, 1).flatten(2)
         else:
             outputs = inputs.flatten(2)
         if members is None:
@@ -272,10 +268,8 @@ class _Flatten(Layer):
     @override
     def backward(self, gradient: Tensor, *, by_inputs: bool) -> Tensor:
         if len(self._shape) == 4:
-            batch, channels, *_ = self._shape
-            features = self._shape[1:].numel() // self._members
-            flat = gradient[..., :features].transpose(0, 1)
-            return flat.reshape(batch, channels, *self._shape[2:])
+            features = math.prod(self._shape[1:]) // self._members
+            return gradient[..., :features].transpose(0, 1).reshape(self._shape)
         return gradient.view(self._shape) if by_inputs else gradient
 
     @override
@@ -298,12 +292,15 @@ class _MaxPool2d(Layer):
         )
         if members is None:
             self._inputs, self._places = inputs, places
-        return outputs
+        return cast(Tensor, outputs)
 
     @override
     def backward(self, gradient: Tensor, *, by_inputs: bool) -> Tensor:
-        return torch.ops.aten.max_pool2d_with_indices_backward(
-            gradient, self._inputs, *self._settings, self._ceil, self._places
+        return cast(
+            Tensor,
+            torch.ops.aten.max_pool2d_with_indices_backward(
+                gradient, self._inputs, *self._settings, self._ceil, self._places
+            ),
         )
 
 
@@ -367,6 +364,12 @@ def layer_fault(layer: nn.Module, shape: str) -> tuple[str | None, str]:
 def padded(features: int) -> int:
     """Return `features` rounded up to whole lanes."""
     return -(-features // LANES_OF_FEATURES) * LANES_OF_FEATURES
+
+
+def _biases(layers: Sequence[nn.Module], outputs: int) -> StackedParameter | None:
+    """Return the layers' biases, or None where they have none."""
+    biases = [one.bias for one in layers if isinstance(one.bias, Tensor)]
+    return StackedParameter(biases, (outputs,)) if biases else None
 
 
 def _tiles(activations: Tensor, members: int) -> list[tuple[slice, Tensor]]:

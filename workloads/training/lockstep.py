@@ -7,28 +7,34 @@ one's own. One with fewer steps, or one that diverges, leaves without touching t
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from workloads.base import Data, Split, Workload
-from workloads.cost import model_cost, training_flops
+from workloads.cost import ModelCost, model_cost, training_flops
 from workloads.outcome import Evaluation, Progress, Score, TrainingResult, completed, diverged
 from workloads.recipe import Recipe
 from workloads.resident import load_data
-from workloads.streams import forked_torch_generator, stream
 from workloads.training.arithmetic import Arithmetic, new_stepper
-from workloads.training.dropout import own_dropouts
 from workloads.training.evaluation import evaluation_steps
+from workloads.training.initial import initial_model
 from workloads.training.precision import float32_arithmetic
-from workloads.training.sampling import BatchOrder, effective_batch, shard_rows
-from workloads.training.stepper import Stepper, whole_lanes
+from workloads.training.sampling import effective_batch
+from workloads.training.scoring import EVALUATION_CHUNK, scores_of, shared_chunks
+from workloads.training.stepper import Stepper
+from workloads.training.stock import Stock
 
-__all__ = ["CHECK_STEPS", "DIVERGENCE_RATIO", "Lockstep", "evaluate", "initial_model", "train"]
+__all__ = [
+    "CHECK_STEPS",
+    "DIVERGENCE_RATIO",
+    "Lockstep",
+    "evaluation_flops",
+    "train",
+]
 
 CHECK_STEPS = 256
 """Steps between two checks that the losses are finite: a check waits for the device, and a diverged
@@ -42,15 +48,9 @@ INITIAL_LOSS_EXAMPLES = 256
 """Examples of the shard on which the initial loss is taken: within a few per cent of the whole
 shard's, far finer than `DIVERGENCE_RATIO` needs."""
 
-EVALUATION_CHUNK = 1024
-"""Examples of one member evaluated at once: bounds memory; fixed, because sums round by it."""
-
 EVALUATION_ELEMENTS = 2**20
 """Numbers in the largest activation of an evaluation (4 MB, a share of the processor's cache):
 more members than fit are evaluated one group after another, which changes no result."""
-
-GATHERED_ELEMENTS = 2**18
-"""Numbers of inputs put into batch order at once (1 MB): one gather serves many small steps."""
 
 STRETCH_EXAMPLES = 2**18
 """Examples of a stretch of steps at most: their places in the pool are drawn together (2 MB)."""
@@ -58,6 +58,12 @@ STRETCH_EXAMPLES = 2**18
 STRETCH_SECONDS = 0.5
 """A stretch is made shorter when it takes longer than this, so that `pause` is called in time; no
 result depends on where stretches end."""
+
+
+REHEARSED_TOGETHER = 8
+"""Steps of a rehearsal between two looks at the clock."""
+
+FLOAT_BYTES = 4
 
 
 @dataclass
@@ -107,7 +113,7 @@ class Lockstep:
         order = sorted(range(len(recipes)), key=lambda place: -recipes[place].steps)
         self._members = [_member(place, recipes[place]) for place in order]
         self._batch = effective_batch(recipes[0])
-        self._stock = _Stock(workload, [m.recipe for m in self._members], self._data.train)
+        self._stock = Stock(workload, [m.recipe for m in self._members], self._data.train)
         with float32_arithmetic():
             self._stepper = self._new_stepper()
         self._step = 0
@@ -125,9 +131,28 @@ class Lockstep:
         """Updates made so far."""
         return self._step
 
-    def run(
-        self, pause: Callable[[], None] = lambda: None
-    ) -> Iterator[tuple[int, TrainingResult]]:
+    @property
+    def bytes_a_member(self) -> int:
+        """Estimated memory of one member: parameters, velocities, gradients, activations."""
+        recipe = self._members[0].recipe
+        cost = model_cost(self._workload, recipe.model_size, dict(recipe.axes))
+        activations = self._batch * self._stepper.elements_per_example * cost.forward_operations
+        return FLOAT_BYTES * (3 * cost.parameter_count + 2 * activations)
+
+    def rehearse(self, seconds: float) -> float:
+        """Make updates for about so many seconds and return what one took.
+
+        For a measurement: the cells are as good as lost.
+        """
+        self._descend(self._step + 1, lambda: None)  # whatever only a first step costs
+        self._synchronize()
+        began, first = time.perf_counter(), self._step
+        while time.perf_counter() - began < seconds:
+            self._descend(self._step + REHEARSED_TOGETHER, lambda: None)
+            self._synchronize()
+        return (time.perf_counter() - began) / (self._step - first)
+
+    def run(self, pause: Callable[[], None] = lambda: None) -> Iterator[tuple[int, TrainingResult]]:
         """Yield (position among the recipes, result) as cells end; diverging is one way to end.
 
         `pause` is called between stretches of steps, when `state` may be asked for.
@@ -158,23 +183,26 @@ class Lockstep:
             ],
         }
 
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` returned for the same recipes in another process."""
-        places = [known["place"] for known in state["members"]]
+    def load(self, state: Mapping[str, Any], places: Sequence[int | None]) -> None:
+        """Go on from what `state` returned, here or in another process.
+
+        `places`: for each recipe that the saved stack was begun with, its position among the
+        recipes of this one; None for one that is not wanted any more. Recipes of this stack that
+        the saved one had ended or never had are left out.
+        """
+        saved = [(i, places[known["place"]]) for i, known in enumerate(state["members"])]
+        kept = [(i, place) for i, place in saved if place is not None]
         index = {member.place: i for i, member in enumerate(self._members)}
-        self._keep(torch.tensor([index[place] for place in places], dtype=torch.int64))
-        for member, known in zip(self._members, state["members"], strict=True):
+        self._keep(torch.tensor([index[place] for _, place in kept], dtype=torch.int64))
+        rows = torch.tensor([i for i, _ in kept], dtype=torch.int64)
+        for member, (i, _) in zip(self._members, kept, strict=True):
+            known = state["members"][i]
             member.seconds, member.initial_loss = known["seconds"], known["initial_loss"]
             member.looked = known["looked"]
             member.curve = [tuple(look) for look in known["curve"]]
         self._step = state["step"]
-        self._losses = state["losses"].to(self._device)
-        self._stepper.load(state["tensors"])
-
-    def drop(self, places: set[int]) -> None:
-        """Leave these cells, by position among the recipes, out of what is still to do."""
-        kept = [i for i, member in enumerate(self._members) if member.place not in places]
-        self._keep(torch.tensor(kept, dtype=torch.int64))
+        self._losses = state["losses"][rows].to(self._device)
+        self._stepper.load({name: tensor[rows] for name, tensor in state["tensors"].items()})
 
     def _new_stepper(self) -> Stepper:
         models: dict[int, nn.Module] = {}
@@ -301,7 +329,7 @@ class Lockstep:
         """Return the scores of `members`, ascending, on one set."""
         scores: list[Score] = []
         for some in self._groups(members, min(len(split), EVALUATION_CHUNK)):
-            scores += _scores(self._workload, self._stepper, some, _shared_chunks(split))
+            scores += scores_of(self._workload, self._stepper, some, shared_chunks(split))
         return scores
 
     def _scores_of_shards(self, members: Sequence[int], examples: int) -> list[Score]:
@@ -309,15 +337,19 @@ class Lockstep:
         scores: list[Score] = []
         for some in self._groups(members, min(examples, EVALUATION_CHUNK)):
             chunks = self._stock.shard_chunks(some, examples)
-            scores += _scores(self._workload, self._stepper, some, chunks)
+            scores += scores_of(self._workload, self._stepper, some, chunks)
         return scores
 
     def _groups(self, members: Sequence[int], examples: int) -> Iterator[slice]:
         """Yield slices that cover `members`, each small enough to be evaluated at once."""
         most = max(1, EVALUATION_ELEMENTS // (examples * self._stepper.elements_per_example))
-        for first, last in _runs(members):
-            for start in range(first, last, most):
-                yield slice(start, min(start + most, last))
+        for stretch in _stretches(members):
+            for start in range(stretch.start, stretch.stop, most):
+                yield slice(start, min(start + most, stretch.stop))
+
+    def _synchronize(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
 
     def _keep(self, members: Tensor | slice) -> None:
         places = torch.arange(len(self._members))[members].tolist()
@@ -333,93 +365,6 @@ class Lockstep:
         for member in self._members:
             member.seconds += seconds / len(self._members)
         return seconds
-
-
-class _Stock:
-    """The members' shards and batches, as places in the pool; nothing of it is copied per member.
-
-    Members of one seed and shard see the same batches, which are drawn once.
-    """
-
-    def __init__(self, workload: Workload, recipes: Sequence[Recipe], pool: Split) -> None:
-        self._pool = pool
-        self._device = pool.inputs.device
-        self._examples = [recipe.train_examples for recipe in recipes]
-        self._batch = effective_batch(recipes[0])
-        self._example_elements = max(1, pool.inputs[0].numel())
-        orders: dict[tuple[int, int], int] = {}
-        noises: dict[tuple[Any, ...], int] = {}
-        self._orders: list[BatchOrder] = []
-        self._rows: list[np.ndarray[Any, np.dtype[np.int64]]] = []
-        targets: list[Tensor] = []
-        starts = [0]
-        order_of, start_of = [], []
-        for recipe in recipes:
-            key = recipe.seed, recipe.train_examples
-            if key not in orders:
-                orders[key] = len(self._orders)
-                self._orders.append(BatchOrder(workload, recipe))
-                self._rows.append(shard_rows(workload, recipe, len(pool)))
-            noise = (*key, recipe.axes)
-            if noise not in noises:
-                noises[noise] = len(targets)
-                rows = torch.from_numpy(self._rows[orders[key]])
-                seen = workload.training_targets(
-                    pool.targets.cpu(),
-                    dict(recipe.axes),
-                    stream(workload.name, recipe.seed, "training_targets"),
-                )
-                targets.append(seen.cpu().index_select(0, rows))
-                starts.append(starts[-1] + len(rows))
-            order_of.append(orders[key])
-            start_of.append(starts[noises[noise]])
-        self._targets = torch.cat(targets).to(self._device)
-        self._order_of, self._start_of = np.array(order_of), np.array(start_of)
-
-    def batches(self, first: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (inputs, targets) of `steps` steps from `first`: each (n · B, …), by member."""
-        used = np.unique(self._order_of)
-        member = np.searchsorted(used, self._order_of)
-        positions = np.stack([self._orders[o].positions(first, steps) for o in used], axis=1)
-        rows = np.stack([self._rows[o][positions[:, u]] for u, o in enumerate(used)], axis=1)
-        rows = rows[:, member].reshape(-1)
-        targets = (positions[:, member] + self._start_of[:, None]).reshape(-1)
-        step = len(self._order_of) * self._batch
-        at_once = step * max(1, GATHERED_ELEMENTS // (step * self._example_elements))
-        for start in range(0, len(rows), at_once):
-            stretch = slice(start, start + at_once)
-            yield from zip(
-                torch.split(self._gathered(self._pool.inputs, rows[stretch]), step),
-                torch.split(self._gathered(self._targets, targets[stretch]), step),
-                strict=True,
-            )
-
-    def shards(
-        self, members: Sequence[int], most: int | None = None
-    ) -> Iterator[tuple[list[int], int]]:
-        """Yield members of one size of shard together, with that size (at most `most`)."""
-        sizes: dict[int, list[int]] = {}
-        for i in members:
-            size = self._examples[i] if most is None else min(most, self._examples[i])
-            sizes.setdefault(size, []).append(i)
-        for size, some in sizes.items():
-            yield some, size
-
-    def shard_chunks(self, members: slice, examples: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (k, c, …) inputs and targets of the heads of k members' shards."""
-        for first in range(0, examples, EVALUATION_CHUNK):
-            places = np.arange(first, min(first + EVALUATION_CHUNK, examples))
-            rows = np.stack([self._rows[o][places] for o in self._order_of[members]])
-            inputs = self._gathered(self._pool.inputs, rows)
-            targets = self._gathered(self._targets, places + self._start_of[members][:, None])
-            yield inputs.unflatten(0, rows.shape), targets.unflatten(0, rows.shape)
-
-    def keep(self, members: Sequence[int]) -> None:
-        self._examples = [self._examples[i] for i in members]
-        self._order_of, self._start_of = self._order_of[members], self._start_of[members]
-
-    def _gathered(self, source: Tensor, rows: np.ndarray[Any, np.dtype[np.int64]]) -> Tensor:
-        return source.index_select(0, torch.from_numpy(rows.ravel()).to(self._device))
 
 
 def train(
@@ -438,86 +383,23 @@ def train(
     return result
 
 
-def initial_model(workload: Workload, recipe: Recipe) -> nn.Module:
-    """Return the cell's model as it is before the first step, on the CPU, in training mode.
-
-    The same for all cells of one seed and size. Its dropout layers draw from the cell's stream.
-    """
-    with forked_torch_generator(
-        workload.name, recipe.seed, "initialization", str(recipe.model_size)
-    ):
-        model = workload.model(recipe.model_size).train()
-    return own_dropouts(model, workload.name, recipe.seed)
-
-
-def evaluate(workload: Workload, model: nn.Module, split: Split) -> Score:
-    """Return the mean loss and error of a plain model over `split`, as the engine takes them.
-
-    The model is in training mode afterwards.
-    """
-
-    def outputs(members: slice, inputs: Tensor) -> Tensor:
-        model.eval()
-        result: Tensor = model(inputs[0])
-        model.train()
-        return result
-
-    with torch.no_grad():
-        (score,) = _sums(workload, outputs, slice(0, 1), _shared_chunks(split))
-    return score
-
-
 def has_diverged(initial_loss: float, train_score: Score, test_score: Score) -> bool:
     """Return whether a run that reached its last step counts as diverged all the same."""
     finite = train_score.is_finite() and test_score.is_finite()
     return not finite or train_score.loss > DIVERGENCE_RATIO * initial_loss
 
 
-_Chunks = Iterator[tuple[Tensor, Tensor]]
+def evaluation_flops(
+    cost: ModelCost, recipe: Recipe, *, validation_examples: int, test_examples: int
+) -> float:
+    """Return the operations of all evaluations of one cell: known before it trains.
 
-
-def _shared_chunks(split: Split) -> _Chunks:
-    """Yield (1, c, …) inputs and targets that all members are evaluated on."""
-    for inputs, targets in zip(
-        torch.split(split.inputs, EVALUATION_CHUNK),
-        torch.split(split.targets, EVALUATION_CHUNK),
-        strict=True,
-    ):
-        yield inputs[None], targets[None]
-
-
-def _scores(
-    workload: Workload, stepper: Stepper, members: slice, chunks: _Chunks
-) -> list[Score]:
-    """Return the mean loss and error of some members of a stack over chunks of examples."""
-    with float32_arithmetic(), stepper.running(), torch.no_grad():
-        return _sums(workload, stepper.outputs, members, chunks)
-
-
-def _sums(
-    workload: Workload,
-    outputs_of: Callable[[slice, Tensor], Tensor],
-    members: slice,
-    chunks: _Chunks,
-) -> list[Score]:
-    n = members.stop - members.start
-    totals, examples = None, 0
-    for inputs, targets in chunks:
-        size = inputs.shape[1]
-        examples += size
-        outputs = outputs_of(members, inputs.expand(n, *inputs.shape[1:]))
-        rows = whole_lanes(outputs)
-        wanted = whole_lanes(targets.expand(n, *targets.shape[1:]).flatten(0, 1))
-        sums = torch.stack(
-            [
-                values[: n * size].view(n, size).sum(1, dtype=torch.float64)
-                for values in (workload.loss(rows, wanted), workload.error(rows, wanted))
-            ]
-        )
-        totals = sums if totals is None else totals + sums
-    if totals is None:
-        raise ValueError("A set without examples cannot be evaluated.")
-    return [Score(loss, error) for loss, error in (totals / examples).T.tolist()]
+    Looks at the validation set, the initial loss, and the scores on shard and test set at the end.
+    """
+    looks = len(evaluation_steps(recipe.evaluation_schedule, recipe.steps))
+    initial = min(INITIAL_LOSS_EXAMPLES, recipe.train_examples)
+    examples = looks * validation_examples + initial + recipe.train_examples + test_examples
+    return float(cost.forward_flops_per_example * examples)
 
 
 def _shared_data(workload: Workload, recipes: Sequence[Recipe], device: torch.device) -> Data:
@@ -542,24 +424,20 @@ def _member(place: int, recipe: Recipe) -> _Member:
     return _Member(place=place, recipe=recipe, looks=frozenset(looks))
 
 
-def _runs(members: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Yield (first, last + 1) of the stretches of consecutive numbers in `members`, ascending."""
-    first = previous = None
+def _stretches(members: Sequence[int]) -> list[slice]:
+    """Return slices that cover `members`, ascending numbers, one for each gapless stretch."""
+    stretches: list[slice] = []
     for i in members:
-        if first is None:
-            first = i
-        elif i != previous + 1:
-            yield first, previous + 1
-            first = i
-        previous = i
-    if first is not None:
-        yield first, previous + 1
+        if stretches and stretches[-1].stop == i:
+            stretches[-1] = slice(stretches[-1].start, i + 1)
+        else:
+            stretches.append(slice(i, i + 1))
+    return stretches
 
 
-def _kept(members: int, leaving: "Mapping[int, Any] | Sequence[int] | Any") -> Tensor | slice:
+def _kept(members: int, leaving: Container[int]) -> Tensor | slice:
     """Return what stays: a slice, which copies nothing, where those at the end leave."""
-    gone = set(leaving)
-    kept = [i for i in range(members) if i not in gone]
+    kept = [i for i in range(members) if i not in leaving]
     if kept == list(range(len(kept))):
         return slice(len(kept))
     return torch.tensor(kept, dtype=torch.int64)

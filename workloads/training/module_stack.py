@@ -1,4 +1,3 @@
-# ruff: noqa: D102  (overrides stay bare: their contract stands on `Stepper`)
 """Any module of supported layers, stacked by torch.func: its own forward, seen by n at once."""
 
 import copy
@@ -19,6 +18,7 @@ from workloads.training.stepper import (
     Hyperparameters,
     Stepper,
     batch_losses,
+    by_member,
     require_trainable,
 )
 from workloads.training.unrolled import UnrolledLSTM, unrolled
@@ -74,7 +74,7 @@ class ModuleStack(Stepper):
             for name, parameter in self._parameters.items()
         }
         with torch.enable_grad():
-            outputs = self._forward(values, self._fixed, inputs.unflatten(0, (self.members, -1)))
+            outputs = self._forward(values, self._fixed, by_member(inputs, self.members))
         losses, gradient = batch_losses(self._workload, outputs.detach(), targets, self.members)
         gradients = torch.autograd.grad(outputs, list(values.values()), gradient)
         with torch.no_grad():

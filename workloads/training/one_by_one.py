@@ -1,4 +1,3 @@
-# ruff: noqa: D102  (overrides stay bare: their contract stands on `Stepper`)
 """One cell at a time, as the workload's own model computes it: works for every model."""
 
 from collections.abc import Iterator, Mapping

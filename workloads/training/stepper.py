@@ -17,7 +17,14 @@ from workloads.base import Workload
 from workloads.errors import WorkloadError
 from workloads.recipe import Recipe
 
-__all__ = ["Hyperparameters", "Stepper", "batch_losses", "require_trainable", "whole_lanes"]
+__all__ = [
+    "Hyperparameters",
+    "Stepper",
+    "batch_losses",
+    "by_member",
+    "require_trainable",
+    "whole_lanes",
+]
 
 LANES = 32
 """Rows are padded to a multiple of this before a loss: ATen's vector loops take 32 floats at most
@@ -109,6 +116,11 @@ def batch_losses(
             losses, leaf, grad_outputs=torch.full_like(losses, 1 / batch)
         )
     return losses.detach().view(members, batch).mean(1), gradient
+
+
+def by_member(rows: Tensor, members: int) -> Tensor:
+    """Return (n · B, …) rows as (n, B, …)."""
+    return rows.view(members, -1, *rows.shape[1:])
 
 
 def whole_lanes(rows: Tensor) -> Tensor:
