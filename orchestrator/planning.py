@@ -27,7 +27,7 @@ from orchestrator.study import Grid, Study
 from workloads.axis import AxisValue
 from workloads.base import Workload
 from workloads.cost import ModelCost, model_cost, training_flops
-from workloads.resident import load_data
+from workloads.resident import data_fingerprint, load_data
 from workloads.source import source_hash
 from workloads.training import TRAINING_VERSION
 from workloads.training.arithmetic import Choice, choose_arithmetic
@@ -298,7 +298,7 @@ def _usable(workload: Workload) -> Iterator[None]:
 def _data_facts(workload: Workload, axes: tuple[tuple[str, AxisValue], ...]) -> tuple[int, str]:
     """Return the size of the pool and the fingerprint of the data."""
     data = load_data(workload, dict(axes), "cpu")
-    return len(data.train), workload.data_fingerprint(dict(axes))
+    return len(data.train), data_fingerprint(workload, dict(axes))
 
 
 KNOWN_COLUMNS = (

@@ -49,19 +49,16 @@ def stack_size(
     key = _key(pack, workload, device)
     probe = store.read_probe(key) or {}
     measured = {int(size): seconds for size, seconds in probe.get("step_seconds", {}).items()}
-    known = len(measured)
-    best, bytes_a_member = 1, probe.get("bytes_a_member")
+    known, best = len(measured), 1
+    bytes_a_member = probe.get("bytes_a_member", 0)
     for size in SIZES:
-        if size > len(cells):
-            break
-        if bytes_a_member is not None and size * bytes_a_member > _memory(pack, device):
+        if size > len(cells) or size * bytes_a_member > _memory(pack, device):
             break
         if size not in measured:
-            rehearsed = Lockstep(
-                workload, [cell.recipe() for cell in cells[:size]], pack.arithmetic, device
-            )
-            bytes_a_member = rehearsed.bytes_a_member
-            measured[size] = rehearsed.rehearse(REHEARSAL_SECONDS) / size
+            rehearsal = _rehearsal(pack, cells, size, workload, device)
+            if rehearsal is None:
+                break
+            measured[size], bytes_a_member = rehearsal
         if measured[size] < PAYS * measured[best]:
             best = size
         elif size > 4 * best:
@@ -75,13 +72,36 @@ def stack_size(
                 "batch_size": pack.cells[0].batch_size,
                 "arithmetic": pack.arithmetic.value,
                 "device": device_model(device),
-                "torch": torch.__version__,
+                "torch": str(torch.__version__),
                 "bytes_a_member": bytes_a_member,
                 "step_seconds": {str(size): measured[size] for size in sorted(measured)},
             },
         )
     logger.info("Pack %s trains %d cells at once.", pack.pack_id, best)
     return best
+
+
+def _rehearsal(
+    pack: Pack, cells: Sequence[Cell], size: int, workload: Workload, device: torch.device
+) -> tuple[float, int] | None:
+    """Return a cell's seconds a step in a stack of `size`, and its bytes; None where none runs.
+
+    The stack is one cell, many times: what its members are does not matter for the time. Where
+    that cell raises, as it will when it is trained, another is taken.
+    """
+    for cell in dict.fromkeys((cells[0], cells[-1], cells[len(cells) // 2])):
+        try:
+            stack = Lockstep(workload, [cell.recipe()] * size, pack.arithmetic, device)
+            return stack.rehearse(REHEARSAL_SECONDS) / size, stack.bytes_a_member
+        except Exception as error:
+            logger.info(
+                "No measurement of %d cells at once with cell %s: %s: %s",
+                size,
+                cell.cell_id,
+                type(error).__name__,
+                error,
+            )
+    return None
 
 
 @cache
@@ -105,7 +125,7 @@ def _key(pack: Pack, workload: Workload, device: torch.device) -> str:
         "shape": [cell.model_size, cell.batch_size, cell.data_fingerprint],
         "arithmetic": pack.arithmetic.value,
         "device": device_model(device),
-        "versions": [torch.__version__, version("scaling-study")],
+        "versions": [str(torch.__version__), version("scaling-study")],
     }
     return hashlib.sha256(canonical_json(dict(facts)).encode()).hexdigest()[:16]
 

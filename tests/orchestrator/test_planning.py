@@ -1,12 +1,14 @@
 """run = plan - store: which cells are planned, how they are packed, and that nothing is touched."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from orchestrator.errors import PlanError, StudyFileError
-from orchestrator.planning import Pack, grid_cells, plan_study
+from orchestrator.planning import grid_cells, plan_study
 from orchestrator.run import run_study
 from orchestrator.store import Store
 from orchestrator.study import Study
@@ -81,7 +83,7 @@ def test_long_shapes_are_cut_into_several_packs(study):
 
 def test_a_pack_is_named_by_its_members_alone(study):
     pack = plan_study(study).packs[0]
-    turned = Pack(cells=pack.cells[::-1], cpus=2, gpus=0.5)
+    turned = replace(pack, cells=pack.cells[::-1], cpus=2, gpus=0.5)
     assert turned.pack_id == pack.pack_id
     assert pack.holding(pack.cells[:1]).pack_id != pack.pack_id
 
@@ -142,7 +144,7 @@ def test_costs_are_those_of_each_cells_own_axes_in_any_order(pixels):
 def test_what_the_store_has_is_not_planned_again_and_time_is_predicted(study, tmp_path):
     store = Store(tmp_path / "store")
     before = plan_study(study, store)
-    assert before.predicted_seconds is None
+    assert before.predicted_seconds > 0
     assert before.unmeasured_cells == 14
     run_study(study, store, inline=True)
     assert plan_study(study, store).cells_to_run == 0
@@ -150,7 +152,6 @@ def test_what_the_store_has_is_not_planned_again_and_time_is_predicted(study, tm
     after = plan_study(wider, store)
     assert after.cells_to_run == 4
     assert {cell.learning_rate for pack in after.packs for cell in pack.cells} == {0.3}
-    assert after.predicted_seconds is not None
     assert after.predicted_seconds > 0
     assert after.unmeasured_cells == 0
 

@@ -21,7 +21,7 @@ from workloads.training.heavy_ball import HeavyBall
 from workloads.training.initial import initial_model
 from workloads.training.lockstep import CHECK_STEPS, DIVERGENCE_RATIO, train
 from workloads.training.precision import float32_arithmetic
-from workloads.training.sampling import batches, training_shard
+from workloads.training.sampling import BatchOrder, batches, training_shard
 from workloads.training.scoring import evaluate
 
 DIGITS = Recipe(
@@ -195,14 +195,14 @@ def test_an_epoch_shows_each_example_once_in_a_new_order_without_the_partial_bat
     assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
 
 
-def test_batches_are_the_same_however_many_are_gathered_at_once(monkeypatch):
-    workload, shard = find_workload("digits"), shard_of(DIGITS)
-    at_once = [next(stock) for stock in [batches(workload, DIGITS, shard)] for _ in range(20)]
-    monkeypatch.setattr("workloads.sampling.GATHER_BYTES", 1)
-    one_by_one = [next(stock) for stock in [batches(workload, DIGITS, shard)] for _ in range(20)]
-    for (inputs, targets), (others, other_targets) in zip(at_once, one_by_one, strict=True):
-        assert torch.equal(inputs, others)
-        assert torch.equal(targets, other_targets)
+def test_batches_are_the_same_from_whatever_step_they_are_drawn(monkeypatch):
+    workload = find_workload("digits")
+    at_once = BatchOrder(workload, DIGITS).positions(0, 100)
+    monkeypatch.setattr("workloads.training.sampling.DRAWN_AT_ONCE", 1)
+    order = BatchOrder(workload, DIGITS)
+    # An epoch has 8 steps: these stretches begin and end within epochs, and go backwards.
+    for first, steps in ((93, 7), (0, 1), (5, 20), (40, 8), (7, 1)):
+        assert np.array_equal(order.positions(first, steps), at_once[first : first + steps])
 
 
 @pytest.mark.parametrize("batch_size", [50, 51, 10_000])
