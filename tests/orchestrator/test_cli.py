@@ -71,8 +71,8 @@ def test_a_bad_study_in_a_real_process_has_no_traceback(command_line, tmp_path):
     assert answer.returncode == 2
     assert answer.stdout == ""
     assert answer.stderr.strip() == (
-        "study.yaml:3: Unknown workload 'digit'. Available: digits, misbehaving, misbehaving_together, teacher. "
-        "Others load from entry points 'scaling_study.workloads'."
+        "study.yaml:3: Unknown workload 'digit'. Available: digits, misbehaving, "
+        "misbehaving_together, teacher. Others load from entry points 'scaling_study.workloads'."
     )
 
 
