@@ -4,30 +4,26 @@ Planning touches nothing. What is done is decided by the store alone: **run = pl
 """
 
 import hashlib
-import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import Any
+from functools import cached_property
 
 import pandas as pd
 
 from analysis import columns
-from orchestrator.budget import BudgetError
-from orchestrator.cell import Cell, canonical_json
-from orchestrator.constraint import ConstraintError
+from orchestrator.cell import Cell, WorkloadAxes, canonical_json
 from orchestrator.errors import PlanError
+from orchestrator.grid_cells import grid_cells, usable
 from orchestrator.store import Store
-from orchestrator.study import Grid, Study
+from orchestrator.study import Study
 from workloads.axis import AxisValue
 from workloads.base import Workload
 from workloads.cost import ModelCost, model_cost, training_flops
 from workloads.source import source_hash
-from workloads.training import ARITHMETIC, TRAINING_VERSION, load_data
+from workloads.training import ARITHMETIC
 
-__all__ = ["GridPlan", "Pack", "Plan", "plan_study"]
+__all__ = ["GridPlan", "Pack", "Plan", "plan_study", "refreshed"]
 
 CONFIRMED_POINTS = 100_000
 """Studies of more grid points than this need an explicit yes: 10⁵ is the size we test for."""
@@ -149,24 +145,78 @@ def plan_study(
             f"{study.source}: the grids have {points:,} points; more than "
             f"{CONFIRMED_POINTS:,} need --yes. Pass --yes, or take values off an axis."
         )
-    membership = {grid.name: tuple(grid_cells(study, grid)) for grid in study.grids}
-    cells = {cell.cell_id: cell for members in membership.values() for cell in members}
+    cells: dict[str, Cell] = {}
+    membership: dict[str, tuple[str, ...]] = {}
+    for grid in study.grids:
+        members = {cell.cell_id: cell for cell in grid_cells(study, grid)}
+        membership[grid.name] = tuple(members)
+        cells |= members
+    return _plan(
+        study,
+        membership,
+        cells,
+        _findings(study, store, cells, mix_sources=mix_sources),
+        retry_failed=retry_failed,
+    )
+
+
+def refreshed(
+    plan: Plan, store: Store, *, retry_failed: bool = False, mix_sources: bool = False
+) -> Plan:
+    """Return `plan` by what `store` says now; its cells are not made again.
+
+    The options are those that `plan` was made with. Raises `PlanError` like `plan_study`.
+    """
+    findings = _findings(plan.study, store, plan.cells, mix_sources=mix_sources)
+    if findings.statuses == plan.statuses:
+        return plan
+    membership = {grid.name: grid.cell_ids for grid in plan.grids}
+    return _plan(plan.study, membership, plan.cells, findings, retry_failed=retry_failed)
+
+
+@dataclass(frozen=True)
+class _Findings:
+    """What the store says of a study's cells."""
+
+    rows: pd.DataFrame
+    """All rows of the store, with `KNOWN_COLUMNS`."""
+    statuses: Mapping[str, str]
+    """new, completed, diverged or failed, by cell_id."""
+
+
+def _findings(
+    study: Study, store: Store | None, cells: Mapping[str, Cell], *, mix_sources: bool
+) -> _Findings:
+    # Failures first: a cell that is trained between the two reads has its row in the second.
+    failed = store.failed_attempts() if store else set()
     rows = _known_rows(store)
     if not mix_sources:
         _refuse_mixed_sources(study.workload, rows)
-    statuses = _statuses(cells, rows, store.failed_cell_ids() if store and len(cells) else set())
+    return _Findings(rows, _statuses(cells, rows, failed))
+
+
+def _plan(
+    study: Study,
+    membership: Mapping[str, tuple[str, ...]],
+    cells: Mapping[str, Cell],
+    findings: _Findings,
+    *,
+    retry_failed: bool,
+) -> Plan:
+    statuses = findings.statuses
     runnable = {"new", "failed"} if retry_failed else {"new"}
     to_run = [cell for cell_id, cell in cells.items() if statuses[cell_id] in runnable]
-    with _usable(study.workload):
+    with usable(study.workload):
         costs = _costs(study.workload, cells.values())
-    seconds, unmeasured = _predicted_seconds(to_run, rows)
+    examples: Counter[_Shape] = Counter()
+    for cell in to_run:
+        examples[_shape(cell)] += cell.steps * cell.batch_size
+    seconds, unmeasured = _predicted_seconds(to_run, findings.rows)
     return Plan(
         study=study,
         grids=tuple(
             GridPlan(
-                name=name,
-                cell_ids=tuple(cell.cell_id for cell in members),
-                statuses=Counter(statuses[cell.cell_id] for cell in members),
+                name=name, cell_ids=members, statuses=Counter(map(statuses.__getitem__, members))
             )
             for name, members in membership.items()
         ),
@@ -174,115 +224,11 @@ def plan_study(
         statuses=statuses,
         packs=_packs(study, to_run, costs),
         steps=sum(cell.steps for cell in to_run),
-        training_flops=sum(
-            training_flops(costs[_shape(cell)], cell.steps * cell.batch_size) for cell in to_run
-        ),
+        training_flops=sum(training_flops(costs[shape], seen) for shape, seen in examples.items()),
         predicted_seconds=seconds,
         unmeasured_cells=unmeasured,
-        resources=_resource_needs(study, to_run, costs),
+        resources=_resource_needs(study, {shape: costs[shape] for shape in examples}),
     )
-
-
-def grid_cells(study: Study, grid: Grid) -> Iterator[Cell]:
-    """Yield the cells of one grid that satisfy its constraint.
-
-    Raises `StudyFileError`, with the line, for a cell that cannot be trained: a shard without
-    examples, or a batch larger than its shard.
-    """
-    workload = study.workload
-    own = sorted(axis.name for axis in workload.axes)
-    defaults = {axis.name: axis.default for axis in workload.axes}
-    names = list(grid.axes)
-    facts: dict[tuple[tuple[str, AxisValue], ...], tuple[int, str]] = {}
-    matched = False
-    for values in itertools.product(*grid.axes.values()):
-        point: dict[str, Any] = dict(zip(names, values, strict=True))
-        axes = tuple((name, point[name]) for name in own)
-        if axes not in facts:
-            with _usable(workload):
-                facts[axes] = _data_facts(workload, axes)
-        pool, fingerprint = facts[axes]
-        train_examples = round(point["dataset_fraction"] * pool)
-        if train_examples < 1:
-            raise study.located(
-                grid.lines["dataset_fraction"],
-                f"dataset_fraction {point['dataset_fraction']:g} of the {pool:,} training examples "
-                f"is no example; allowed: at least {0.5 / pool:.3g}. Raise it.",
-            )
-        with _located(study, grid, "budget"):
-            steps = grid.budget.steps(
-                train_examples=train_examples,
-                batch_size=point["batch_size"],
-                learning_rate=point["learning_rate"],
-            )
-        if grid.where is not None:
-            with _located(study, grid, "where"):
-                wanted = grid.where.holds(
-                    {**point, "train_examples": train_examples, "steps": steps}
-                )
-            if not wanted:
-                continue
-        if point["batch_size"] > train_examples:
-            raise study.located(
-                grid.lines["batch_size"],
-                f"grid '{grid.name}' has batch_size {point['batch_size']} for a shard of "
-                f"{train_examples} examples (dataset_fraction {point['dataset_fraction']:g} of "
-                f"{pool:,}); a batch is at most the shard. "
-                "Add 'where: batch_size <= train_examples', or take the value off the axis.",
-            )
-        matched = True
-        yield Cell(
-            workload=workload.name,
-            workload_version=workload.version,
-            data_fingerprint=fingerprint,
-            dataset_fraction=point["dataset_fraction"],
-            train_examples=train_examples,
-            model_size=point["model_size"],
-            batch_size=point["batch_size"],
-            learning_rate=point["learning_rate"],
-            momentum=point["momentum"],
-            seed=point["seed"],
-            steps=steps,
-            budget=grid.budget.wording,
-            workload_axes=axes,
-            default_axes=tuple(name for name, value in axes if value == defaults[name]),
-            training_version=TRAINING_VERSION,
-        )
-    if not matched:
-        raise study.located(
-            grid.lines["where"],
-            f"grid '{grid.name}' has no cell: none of its points satisfies its 'where'. "
-            "Loosen the constraint or widen an axis.",
-        )
-
-
-@contextmanager
-def _located(study: Study, grid: Grid, key: str) -> Iterator[None]:
-    """Add the line of the grid's `key` to errors that come of a combination of its values."""
-    try:
-        yield
-    except (BudgetError, ConstraintError) as error:
-        raise study.located(grid.lines[key], f"grid '{grid.name}': {error}") from error
-
-
-@contextmanager
-def _usable(workload: Workload) -> Iterator[None]:
-    """Turn what a workload raises while it is only looked at into a `PlanError`."""
-    try:
-        yield
-    except Exception as error:
-        raise PlanError(
-            f"The workload '{workload.name}' cannot be planned: its data or model raised "
-            f"{type(error).__name__}: {error}. Install what it lacks or mend it; its conformance "
-            "test (workloads.testing.WorkloadConformance) shows the place."
-        ) from error
-
-
-@lru_cache(maxsize=1024)
-def _data_facts(workload: Workload, axes: tuple[tuple[str, AxisValue], ...]) -> tuple[int, str]:
-    """Return the size of the pool and the fingerprint of the data."""
-    data = load_data(workload, dict(axes), "cpu")
-    return len(data.train), workload.data_fingerprint(dict(axes))
 
 
 KNOWN_COLUMNS = (
@@ -332,6 +278,8 @@ def _predicted_seconds(to_run: Sequence[Cell], rows: pd.DataFrame) -> tuple[floa
     shape = [columns.WORKLOAD, columns.MODEL_SIZE, columns.BATCH_SIZE]
     sums = completed.groupby(shape)[[columns.WALL_SECONDS, columns.STEPS]].sum()
     rates = (sums[columns.WALL_SECONDS] / sums[columns.STEPS]).to_dict()
+    if not rates:
+        return None, len(to_run)
     known = [
         cell.steps * rates[key]
         for cell in to_run
@@ -340,7 +288,7 @@ def _predicted_seconds(to_run: Sequence[Cell], rows: pd.DataFrame) -> tuple[floa
     return (sum(known) if known else None), len(to_run) - len(known)
 
 
-_Shape = tuple[AxisValue, tuple[tuple[str, AxisValue], ...]]
+_Shape = tuple[AxisValue, WorkloadAxes]
 
 
 def _shape(cell: Cell) -> _Shape:
@@ -354,10 +302,8 @@ def _costs(workload: Workload, cells: Iterable[Cell]) -> dict[_Shape, ModelCost]
     return {(size, axes): model_cost(workload, size, dict(axes)) for size, axes in shapes}
 
 
-def _resource_needs(
-    study: Study, to_run: Sequence[Cell], costs: Mapping[_Shape, ModelCost]
-) -> tuple[ResourceNeed, ...]:
-    parameters = {cell.model_size: costs[_shape(cell)].parameter_count for cell in to_run}
+def _resource_needs(study: Study, costs: Mapping[_Shape, ModelCost]) -> tuple[ResourceNeed, ...]:
+    parameters = {size: cost.parameter_count for (size, _), cost in costs.items()}
     needs = []
     for size in sorted(parameters):
         cpus, gpus = study.resources.for_parameters(parameters[size])

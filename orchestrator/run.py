@@ -14,7 +14,7 @@ from cluster.capacity import Requirement, shortfalls
 from orchestrator.errors import LaunchError, PlanError, StoreError
 from orchestrator.execution import FLUSH_SECONDS, Assignment, Failure, PackProgress
 from orchestrator.executor import Executor, InlineExecutor, PackEnd, PackFate
-from orchestrator.planning import Pack, Plan, plan_study
+from orchestrator.planning import Pack, Plan, plan_study, refreshed
 from orchestrator.store import Store
 from orchestrator.study import Study
 from workloads.source import source_hash
@@ -93,12 +93,8 @@ def run_study(
     """
     began = time.monotonic()
     opened = store if isinstance(store, Store) else Store(store)
-    plan_options = {
-        "retry_failed": retry_failed,
-        "confirmed": confirmed,
-        "mix_sources": mix_sources,
-    }
-    plan = plan_study(study, opened, **plan_options)
+    asked = {"retry_failed": retry_failed, "mix_sources": mix_sources}
+    plan = plan_study(study, opened, confirmed=confirmed, **asked)
     executor: Executor
     if inline:
         executor = InlineExecutor()
@@ -113,7 +109,7 @@ def run_study(
         driving = stack.enter_context(opened.drive(f"scaling-study run {study.name}"))
         if plan.packs:
             _refuse_unshared(opened, executor)
-        plan = plan_study(study, opened, **plan_options)  # now that nobody else writes
+        plan = refreshed(plan, opened, **asked)  # now that nobody else writes
         opened.record_study(study.name, study.text)
         opened.record_grids(study.name, {grid.name: grid.cell_ids for grid in plan.grids})
         ledger = _Ledger(plan, opened, lambda tally: _tell(tally, driving.beat, progress))
