@@ -13,7 +13,7 @@ from typing import Any
 from orchestrator.budget import BudgetError
 from orchestrator.cell import Cell, WorkloadAxes
 from orchestrator.constraint import ConstraintError
-from orchestrator.errors import PlanError
+from orchestrator.errors import PlanError, StudyFileError
 from orchestrator.study import Grid, Study
 from workloads.axis import AxisValue
 from workloads.base import Workload
@@ -30,6 +30,7 @@ def grid_cells(study: Study, grid: Grid) -> Iterator[Cell]:
     """
     workload = study.workload
     defaults = {axis.name: axis.default for axis in workload.axes}
+    own = sorted(defaults)
     names = [name for name in grid.axes if name != "seed"]
 
     # Points share what these return, each worked out once.
@@ -53,15 +54,17 @@ def grid_cells(study: Study, grid: Grid) -> Iterator[Cell]:
 
     @cache
     def steps_of(train_examples: int, batch_size: int, learning_rate: float) -> int:
-        with _located(study, grid, "budget"):
+        try:
             return grid.budget.steps(
                 train_examples=train_examples, batch_size=batch_size, learning_rate=learning_rate
             )
+        except BudgetError as error:
+            raise _located(study, grid, "budget", error) from error
 
     matched, wording = False, grid.budget.wording
     for values in itertools.product(*(grid.axes[name] for name in names)):
         point: dict[str, Any] = dict(zip(names, values, strict=True))
-        facts = data(tuple([(name, point[name]) for name in sorted(defaults)]))
+        facts = data(tuple([(name, point[name]) for name in own]))
         train_examples = train_examples_of(point["dataset_fraction"], facts.pool)
         steps = steps_of(train_examples, point["batch_size"], point["learning_rate"])
         known = {**point, "train_examples": train_examples, "steps": steps}
@@ -140,16 +143,14 @@ def _wanted_seeds(study: Study, grid: Grid, point: Mapping[str, AxisValue]) -> S
     seeds = grid.axes["seed"]
     if grid.where is None:
         return seeds
-    with _located(study, grid, "where"):
+    try:
         if "seed" not in grid.where.names:
             return seeds if grid.where.holds(point) else ()
         return [seed for seed in seeds if grid.where.holds({**point, "seed": seed})]
+    except ConstraintError as error:
+        raise _located(study, grid, "where", error) from error
 
 
-@contextmanager
-def _located(study: Study, grid: Grid, key: str) -> Iterator[None]:
-    """Add the line of the grid's `key` to errors that come of a combination of its values."""
-    try:
-        yield
-    except (BudgetError, ConstraintError) as error:
-        raise study.located(grid.lines[key], f"grid '{grid.name}': {error}") from error
+def _located(study: Study, grid: Grid, key: str, error: StudyFileError) -> StudyFileError:
+    """Return an error that comes of a combination of values, with the line of the grid's `key`."""
+    return study.located(grid.lines[key], f"grid '{grid.name}': {error}")
