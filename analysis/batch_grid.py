@@ -89,7 +89,8 @@ def arrange_batch_grid(
     the (group, batch size) with the largest share missing, the batch size on a tie.
 
     `chance_error`: a number, or a column; where the table lacks that column, its largest error.
-    Raises `FitError` on missing columns, values out of range, repeated runs, and empty tables.
+    Raises `FitError` on missing columns, values out of range, repeated runs, empty tables, and a
+    `weight_decay` that varies and is not in `by`.
     """
     table = _checked(cells, y, by, batch_size, train_examples, seed)
     reason = pd.Series("", index=table.index)
@@ -109,6 +110,7 @@ def arrange_batch_grid(
             f"{y!r} is missing or infinite in {int(missing.sum())} of {len(kept)} runs. A "
             "diverged run has no loss; use an error column, where it stands at chance."
         )
+    _refuse_mixed_decays(kept, by)
     group, groups = _factorize(kept, list(by))
     column, pairs = _factorize(kept.assign(_group=group), ["_group", batch_size])
     seed_code, seed_labels = pd.factorize(kept[seed], sort=True)
@@ -211,6 +213,19 @@ def _factorize(table: pd.DataFrame, names: list[str]) -> tuple[NDArray[np.intp],
     codes: NDArray[np.intp] = np.asarray(order, dtype=np.intp)
     distinct = table[names].iloc[np.unique(codes, return_index=True)[1]]
     return codes, distinct.reset_index(drop=True)
+
+
+def _refuse_mixed_decays(table: pd.DataFrame, by: Sequence[str]) -> None:
+    """Refuse weight decays that differ even where no run repeats, as where each B has its own."""
+    if columns.WEIGHT_DECAY in by or columns.WEIGHT_DECAY not in table:
+        return
+    decays = table[columns.WEIGHT_DECAY].unique()
+    if len(decays) > 1:
+        raise FitError(
+            f"'weight_decay' has the values {', '.join(map(str, decays))}; where it varies, the "
+            "optimum may move with it. Filter to one, such as "
+            f"cells[cells.weight_decay == {decays[0]}], or name it in `by` of optimal_batch_sizes."
+        )
 
 
 def _refuse_repeats(

@@ -307,6 +307,7 @@ _AXES = (
     columns.BATCH_SIZE,
     columns.LEARNING_RATE,
     columns.MOMENTUM,
+    columns.WEIGHT_DECAY,
     columns.BUDGET,
     columns.OPTIMIZER,
     columns.LEARNING_RATE_SCHEDULE,

@@ -38,8 +38,17 @@ LEVELS_NEEDED = 4
 their optimum (an optimum that is not at an edge, and a neighbour known to be worse)."""
 
 LAW_FACTORS = (columns.LEARNING_RATE, columns.TRAIN_EXAMPLES, columns.MOMENTUM)
-CHOICES = (columns.MODEL_SIZE, columns.BATCH_SIZE, columns.LEARNING_RATE, columns.MOMENTUM)
+CHOICES = (
+    columns.MODEL_SIZE,
+    columns.BATCH_SIZE,
+    columns.LEARNING_RATE,
+    columns.MOMENTUM,
+    columns.WEIGHT_DECAY,
+)
 """Axes whose best value is chosen at each shard size of a learning curve."""
+HELD_FIXED = (columns.MODEL_SIZE, columns.WEIGHT_DECAY)
+"""Axes that the batch-size law does not speak of: they part a grid, as the optimum may depend on
+them."""
 SETTINGS = (columns.OPTIMIZER, columns.LEARNING_RATE_SCHEDULE)
 """Axes of every workload that, like its own, part a grid: their values are never pooled."""
 NOTHING_TO_ASK = (
@@ -102,8 +111,7 @@ def ask_laws(cells: pd.DataFrame) -> Iterator[LawAnalysis]:
         if rows[columns.TRAIN_EXAMPLES].nunique() >= LEVELS_NEEDED:
             for y in (columns.BEST_VALIDATION_ERROR, columns.TEST_ERROR):
                 yield _power_law(part, rows, y)
-    if _varies(cells, columns.MODEL_SIZE):
-        apart.append(columns.MODEL_SIZE)
+    apart += [name for name in HELD_FIXED if _varies(cells, name)]
     for part, rows in _parts(cells, apart):
         if rows[columns.BATCH_SIZE].nunique() >= LEVELS_NEEDED and any(
             _varies(rows, name) for name in LAW_FACTORS
@@ -163,7 +171,7 @@ def _workload_axes(cells: pd.DataFrame) -> list[str]:
 
 
 def _varies(cells: pd.DataFrame, name: str) -> bool:
-    return bool(cells[name].nunique(dropna=False) > 1)
+    return name in cells and bool(cells[name].nunique(dropna=False) > 1)
 
 
 def law_verdicts(law: LawAnalysis) -> Iterator[dict[str, Any]]:

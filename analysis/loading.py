@@ -42,8 +42,9 @@ def load_cells(
     """Return one row a cell: its axes and its results, in the order in which cells started.
 
     Of several rows of one `cell_id` the earliest counts (by `started_at`, then `pack_id`). Every
-    axis that the workload declares (the JSON text in `workload_axes`) becomes a column. A Parquet
-    file that cannot be read is skipped with a warning that names it.
+    axis that the workload declares (the JSON text in `workload_axes`) becomes a column. Rows that
+    were written before there was a weight decay have one of 0. A Parquet file that cannot be read
+    is skipped with a warning that names it.
 
     Args:
         store: local folder, or a URI that `pyarrow.fs.FileSystem.from_uri` understands, such as
@@ -67,7 +68,7 @@ def load_cells(
     cells = _first_rows(folder.read("cells"))
     if members is not None and len(cells):
         cells = cells[cells[columns.CELL_ID].isin(members)]
-    cells = _with_workload_axes(cells.reset_index(drop=True))
+    cells = _with_workload_axes(_with_weight_decay(cells.reset_index(drop=True)))
     if failed:
         failures = folder.read("failures")
         if members is not None and len(failures):
@@ -224,6 +225,15 @@ def _known_grids(grids: pd.DataFrame, folder: _Folder) -> pd.DataFrame:
         )
     names = [columns.STUDY, columns.GRID, columns.CELL_ID]
     return grids[names].drop_duplicates().sort_values(names, ignore_index=True)
+
+
+def _with_weight_decay(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return `cells` with 0 where a part lacks the column: no run has opened the store since."""
+    if cells.empty:
+        return cells
+    if columns.WEIGHT_DECAY not in cells:
+        return cells.assign(**{columns.WEIGHT_DECAY: 0.0})
+    return cells.fillna({columns.WEIGHT_DECAY: 0.0})
 
 
 def _with_workload_axes(cells: pd.DataFrame) -> pd.DataFrame:

@@ -163,7 +163,7 @@ def analyze_store(
 
     A learning curve takes the best of the grid's other axes at each shard size, chosen and scored
     on different seeds. Axes of the workload (such as `label_noise`), and for the batch-size law the
-    model's size, part a grid: each combination is analyzed for itself.
+    model's size and the weight decay, part a grid: each combination is analyzed for itself.
 
     Args:
         store: local folder, or a URI, as in `load_cells`.

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -36,7 +37,7 @@ CURVE_ROWS_A_CELL = 12
 CELLS_LEFT = 10
 """Cells that the store of a resumed study lacks."""
 TRIALS = 4
-"""Packs of a Ray run, one a batch size; the run that tells trials from cells has ten times as many."""
+"""Packs of a Ray run, one a batch size; a third run has ten times as many."""
 RAY_CELLS = 4000
 
 
@@ -50,10 +51,15 @@ class Measured:
     values: list[float] = field(default_factory=list)
     """One a repetition."""
     peak_mib: float | None = None
-    """Peak resident memory of the process, after the first repetition."""
+    """Peak resident memory of the process, before a peer ran in it."""
     peer: str = ""
     """What the peer does."""
     peer_values: list[float] = field(default_factory=list)
+
+    def add(self, ours: float, theirs: float) -> None:
+        """Take in one repetition."""
+        self.values.append(ours)
+        self.peer_values.append(theirs)
 
     def line(self) -> list[str]:
         ratio = (
@@ -138,11 +144,10 @@ def measure_planning(cells: int, repetitions: int) -> list[Measured]:
     planning = Measured(
         what="plan", cells=cells, peer="itertools.product + sha256(json.dumps(point))"
     )
-    for repetition in range(repetitions):
-        planning.values.append(seconds(lambda: plan_study(study, confirmed=True)))
-        if repetition == 0:
-            planning.peak_mib = peak_mib()
-        planning.peer_values.append(seconds(lambda: plain_plan(cells)))
+    for _ in range(repetitions):
+        ours = seconds(lambda: plan_study(study, confirmed=True))
+        planning.peak_mib = planning.peak_mib or peak_mib()
+        planning.add(ours, seconds(lambda: plain_plan(cells)))
     return [planning]
 
 
@@ -201,32 +206,31 @@ def plain_write(folder: Path, pack_id: str, cells: Rows, curves: Rows) -> None:
 
 
 def measure_store(cells: int, repetitions: int) -> list[Measured]:
+    rows = f"{CURVE_ROWS_A_CELL} curve rows a cell"
+    writing = Measured(what=f"store write, {rows}", cells=cells, peer="pyarrow, no checks or fsync")
+    reading = Measured(what=f"store read, {rows}", cells=cells, peer="pandas.read_parquet(folder)")
+    for _ in range(repetitions):
+        with TemporaryDirectory() as folder:
+            once_through_a_store(cells, Path(folder), writing, reading)
+    return [writing, reading]
+
+
+def once_through_a_store(cells: int, folder: Path, writing: Measured, reading: Measured) -> None:
     import pandas as pd
 
     from orchestrator import Store
 
-    rows = f"{CURVE_ROWS_A_CELL} curve rows a cell"
-    writing = Measured(what=f"store write, {rows}", cells=cells, peer="pyarrow, no checks or fsync")
-    reading = Measured(what=f"store read, {rows}", cells=cells, peer="pandas.read_parquet(folder)")
-    for repetition in range(repetitions):
-        with TemporaryDirectory() as folder:
-            store, plain = Store(Path(folder) / "store"), Path(folder) / "plain"
-            store.create()
-            ours = theirs = 0.0
-            for part in parts_of(cells):
-                ours += seconds(lambda part=part: store.write_part(*part))  # type: ignore[misc]
-                theirs += seconds(lambda part=part: plain_write(plain, *part))  # type: ignore[misc]
-            writing.values.append(ours)
-            writing.peer_values.append(theirs)
-            if repetition == 0:
-                writing.peak_mib = peak_mib()
-            reading.values.append(seconds(lambda: (store.read_cells(), store.read_curves())))
-            if repetition == 0:
-                reading.peak_mib = peak_mib()
-            reading.peer_values.append(
-                seconds(lambda: [pd.read_parquet(plain / name) for name in ("cells", "curves")])
-            )
-    return [writing, reading]
+    store, plain = Store(folder / "store"), folder / "plain"
+    store.create()
+    ours = theirs = 0.0
+    for pack_id, rows, curves in parts_of(cells):
+        ours += seconds(partial(store.write_part, pack_id, rows, curves))
+        theirs += seconds(partial(plain_write, plain, pack_id, rows, curves))
+    writing.add(ours, theirs)
+    reading.add(
+        seconds(lambda: (store.read_cells(), store.read_curves())),
+        seconds(lambda: [pd.read_parquet(plain / name) for name in ("cells", "curves")]),
+    )
 
 
 # Resuming
@@ -240,13 +244,11 @@ def measure_resume(cells: int, repetitions: int) -> list[Measured]:
     with TemporaryDirectory() as folder:
         store = Store(folder)
         fill(store, study)
-        for repetition in range(repetitions):
-            resuming.values.append(
-                seconds(lambda: plan_study(study, store, confirmed=True, mix_sources=True))
-            )
-            if repetition == 0:
-                resuming.peak_mib = peak_mib()
-            resuming.peer_values.append(seconds(lambda: plan_study(study, confirmed=True)))
+        plan_study(study_of(1000))  # see above
+        for _ in range(repetitions):
+            ours = seconds(lambda: plan_study(study, store, confirmed=True, mix_sources=True))
+            resuming.peak_mib = resuming.peak_mib or peak_mib()
+            resuming.add(ours, seconds(lambda: plan_study(study, confirmed=True)))
         left = plan_study(study, store, confirmed=True, mix_sources=True).cells_to_run
         assert left == CELLS_LEFT, left
     return [resuming]

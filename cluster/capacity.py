@@ -1,9 +1,14 @@
 """What a cluster has against what a study needs, compared before anything starts."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["NodeResources", "Requirement", "shortfalls"]
+__all__ = ["NodeResources", "Requirement", "shortfalls", "slots_of"]
+
+
+MOST_SLOTS = 10**6
+"""Trials of one node at once, where it is said to have endless resources."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +43,23 @@ def shortfalls(requirements: Sequence[Requirement], nodes: Sequence[NodeResource
         for need in requirements
         if not any(need.cpus <= node.cpus and need.gpus <= node.gpus for node in nodes)
     ]
+
+
+def slots_of(cpus: float, gpus: float, nodes: Sequence[NodeResources]) -> int:
+    """Return how many trials, each of so many CPUs and GPUs on one node, run at once."""
+    return sum(_slots(cpus, gpus, node) for node in nodes)
+
+
+def _slots(cpus: float, gpus: float, node: NodeResources) -> int:
+    by_cpus = node.cpus / cpus if cpus else math.inf
+    if gpus == 0:
+        by_gpus = math.inf
+    elif gpus < 1:  # a share of a device never spans two
+        by_gpus = math.floor(node.gpus) * math.floor(1 / gpus)
+    else:
+        by_gpus = node.gpus / gpus
+    slots = min(by_cpus, by_gpus, MOST_SLOTS)
+    return math.floor(slots)
 
 
 def _largest(nodes: Sequence[NodeResources]) -> str:

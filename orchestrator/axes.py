@@ -46,6 +46,13 @@ COMMON_AXES: tuple[Axis, ...] = (
         exclusive_maximum=True,
     ),
     Axis(
+        name="weight_decay",
+        kind=AxisKind.NUMBER,
+        meaning="L2 coefficient: that times the weights joins the gradient.",
+        default=0.0,
+        minimum=0,
+    ),
+    Axis(
         name="seed",
         kind=AxisKind.INTEGER,
         meaning="Replicate: the source of all randomness of a cell.",

@@ -7,10 +7,11 @@ the study, the grid, the pack, the machine or the device. Studies therefore shar
 import hashlib
 import json
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from workloads.axis import AxisValue
 from workloads.recipe import Recipe
@@ -46,6 +47,8 @@ class Cell:
     """Constant learning rate."""
     momentum: float
     """Heavy-ball momentum, in [0, 1)."""
+    weight_decay: float = 0.0
+    """L2 coefficient of the weights; at 0 omitted from the identity, as cells had none before."""
     seed: int
     """Replicate; the source of all the cell's randomness."""
     steps: int
@@ -82,6 +85,8 @@ class Cell:
     def identity(self) -> dict[str, Any]:
         """Return what the result depends on, as it is hashed."""
         identity = {name: getattr(self, name) for name in _PLAIN}
+        if not self.weight_decay:
+            del identity["weight_decay"]
         identity["workload_axes"] = _varied(self.workload_axes, self.default_axes)
         return identity
 
@@ -93,6 +98,7 @@ class Cell:
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             momentum=self.momentum,
+            weight_decay=self.weight_decay,
             steps=self.steps,
             seed=self.seed,
             axes=self.workload_axes,
@@ -105,8 +111,6 @@ _PLAIN = sorted(
 )
 """Fields of a cell's identity that hold one value each."""
 
-_plain_values = attrgetter(*_PLAIN)
-
 
 def _varied(axes: WorkloadAxes, default_axes: tuple[str, ...]) -> dict[str, AxisValue]:
     return {name: value for name, value in axes if name not in default_axes}
@@ -115,20 +119,35 @@ def _varied(axes: WorkloadAxes, default_axes: tuple[str, ...]) -> dict[str, Axis
 # 10⁶ cells have 10⁶ identities made of some hundred values: the text of each value is made once,
 # which is 4 times as fast as canonical_json(cell.identity()).
 
-_NAMES = sorted([*_PLAIN, "workload_axes"])
-_TEMPLATE = "{" + ",".join(f'"{name}":%s' for name in _NAMES) + "}"
-_AXES_PLACE = _NAMES.index("workload_axes")
+
+class _Form(NamedTuple):
+    """The canonical JSON of identities with the same fields."""
+
+    plain_values: Callable[[Cell], tuple[AxisValue, ...]]
+    template: str
+    axes_place: int
+
+    @classmethod
+    def of(cls, plain: Sequence[str]) -> "_Form":
+        names = sorted([*plain, "workload_axes"])
+        template = "{" + ",".join(f'"{name}":%s' for name in names) + "}"
+        return cls(attrgetter(*plain), template, names.index("workload_axes"))
+
+
+_DECAYING = _Form.of(_PLAIN)
+_NOT_DECAYING = _Form.of([name for name in _PLAIN if name != "weight_decay"])
 
 
 def _identity_text(cell: Cell) -> str:
     """Return `canonical_json(cell.identity())`."""
+    form = _DECAYING if cell.weight_decay else _NOT_DECAYING
     types = tuple([type(value) for _, value in cell.workload_axes])
     try:
-        texts = [*map(_scalar_text, _plain_values(cell))]
-        texts.insert(_AXES_PLACE, _axes_text(cell.workload_axes, types, cell.default_axes))
+        texts = [*map(_scalar_text, form.plain_values(cell))]
+        texts.insert(form.axes_place, _axes_text(cell.workload_axes, types, cell.default_axes))
     except (TypeError, ValueError):
         return canonical_json(cell.identity())  # names the place of what has no text
-    return _TEMPLATE % tuple(texts)
+    return form.template % tuple(texts)
 
 
 @lru_cache(maxsize=2**16, typed=True)

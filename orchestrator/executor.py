@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from cluster.capacity import NodeResources
 from orchestrator.execution import Assignment, PackProgress, train_pack
-from orchestrator.planning import Pack
+from orchestrator.packing import Pack
 from orchestrator.store import Store
 
 __all__ = ["Executor", "InlineExecutor", "PackEnd", "PackFate"]

@@ -74,6 +74,10 @@ class Files(ABC):
         """Delete files for good; one that is gone already is no error."""
 
     @abstractmethod
+    def delete_folder(self, path: str) -> None:
+        """Delete a folder with all that it holds; one that is gone already is no error."""
+
+    @abstractmethod
     def move(self, source: str, target: str) -> None:
         """Move a file or folder within the store."""
 

@@ -17,7 +17,8 @@ from orchestrator.errors import PlanError, StudyFileError
 from orchestrator.study import Grid, Study
 from workloads.axis import AxisValue
 from workloads.base import Workload
-from workloads.training import TRAINING_VERSION, load_data
+from workloads.resident import data_fingerprint, load_data
+from workloads.training import TRAINING_VERSION
 
 __all__ = ["grid_cells", "usable"]
 
@@ -89,6 +90,7 @@ def grid_cells(study: Study, grid: Grid) -> Iterator[Cell]:
                 batch_size=point["batch_size"],
                 learning_rate=point["learning_rate"],
                 momentum=point["momentum"],
+                weight_decay=point["weight_decay"],
                 seed=seed,
                 steps=steps,
                 budget=wording,
@@ -135,7 +137,7 @@ class _DataFacts:
 def _data_facts(workload: Workload, axes: WorkloadAxes) -> tuple[int, str]:
     """Return the size of the pool and the fingerprint of the data."""
     data = load_data(workload, dict(axes), "cpu")
-    return len(data.train), workload.data_fingerprint(dict(axes))
+    return len(data.train), data_fingerprint(workload, dict(axes))
 
 
 def _wanted_seeds(study: Study, grid: Grid, point: Mapping[str, AxisValue]) -> Sequence[Any]:

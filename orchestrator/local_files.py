@@ -5,7 +5,9 @@ rename and fsync of the folder. A writer killed at any point leaves the old file
 """
 
 import os
+import shutil
 import uuid
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -88,6 +90,12 @@ class LocalFiles(Files):
         for folder in {(self.root / path).parent for path in paths}:
             with explained("delete", str(folder)):
                 _sync_folder(folder)
+
+    @override
+    def delete_folder(self, path: str) -> None:
+        with explained("delete", self.address(path)), suppress(FileNotFoundError):
+            shutil.rmtree(self.root / path)
+            _sync_folder((self.root / path).parent)
 
     @override
     def move(self, source: str, target: str) -> None:

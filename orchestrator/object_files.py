@@ -5,6 +5,7 @@ An object appears when its upload is completed, so its bytes are complete before
 
 import functools
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from pyarrow import fs as pafs
@@ -81,6 +82,12 @@ class ObjectFiles(Files):
         with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
             for _ in pool.map(self._delete, paths):
                 pass
+
+    @override
+    def delete_folder(self, path: str) -> None:
+        filesystem, root = _object_filesystem(self.uri)
+        with explained("delete", self.address(path)), suppress(FileNotFoundError):
+            filesystem.delete_dir(f"{root}/{path}")
 
     @override
     def move(self, source: str, target: str) -> None:

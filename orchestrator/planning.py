@@ -3,63 +3,36 @@
 Planning touches nothing. What is done is decided by the store alone: **run = plan - store**.
 """
 
-import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from operator import attrgetter
+from typing import cast
 
 import pandas as pd
+import torch
 
 from analysis import columns
-from orchestrator.cell import Cell, WorkloadAxes, canonical_json
+from cluster.capacity import NodeResources, slots_of
+from cluster.local import usable_cpus
+from orchestrator.cell import Cell, WorkloadAxes
 from orchestrator.errors import PlanError
 from orchestrator.grid_cells import grid_cells, usable
+from orchestrator.packing import Pack, Shape, assumed_seconds, make_packs
 from orchestrator.store import Store
 from orchestrator.study import Study
 from workloads.axis import AxisValue
 from workloads.base import Workload
 from workloads.cost import ModelCost, model_cost, training_flops
+from workloads.resident import load_data
 from workloads.source import source_hash
-from workloads.training import ARITHMETIC
+from workloads.training.arithmetic import Choice, choose_arithmetic
+from workloads.training.lockstep import evaluation_flops
 
-__all__ = ["GridPlan", "Pack", "Plan", "plan_study", "refreshed"]
+__all__ = ["GridPlan", "Plan", "ShapePath", "local_slots", "plan_study", "refreshed"]
 
 CONFIRMED_POINTS = 100_000
 """Studies of more grid points than this need an explicit yes: 10⁵ is the size we test for."""
-
-PACK_SECONDS = 20.0
-"""Predicted length of a pack. One trial costs 0.05-0.1 s of scheduling, so 20 s keeps that below
-0.5 %, while a lost worker repeats little."""
-
-STEP_SECONDS = 1.2e-4
-"""Assumed fixed cost of a step where nothing was measured: Python and kernel starts of a small
-model on one CPU thread (measured 0.1-0.15 ms)."""
-
-FLOPS_PER_SECOND = 2e10
-"""Assumed arithmetic rate where nothing was measured: one CPU thread on small matrices."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pack:
-    """Cells that one Ray Tune trial trains together."""
-
-    cells: tuple[Cell, ...]
-    """The members, in the order in which they are trained."""
-    cpus: float
-    """CPUs that the trial holds."""
-    gpus: float
-    """GPUs that the trial holds; a fraction shares a device."""
-
-    @cached_property
-    def pack_id(self) -> str:
-        """16 hex digits over the sorted cell_ids and the arithmetic path."""
-        identity = [ARITHMETIC, *sorted(cell.cell_id for cell in self.cells)]
-        return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]
-
-    def holding(self, cells: Sequence[Cell]) -> "Pack":
-        """Return a pack of `cells` with the same resources."""
-        return Pack(cells=tuple(cells), cpus=self.cpus, gpus=self.gpus)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +65,12 @@ class Plan:
     """Updates to make."""
     training_flops: float
     """Floating-point operations of forward and backward passes to make."""
-    predicted_seconds: float | None
-    """Seconds of one worker for the shapes that earlier runs measured; None: none was."""
+    evaluation_flops: float
+    """Floating-point operations of the looks at validation sets, and of the scores at the end."""
+    paths: tuple["ShapePath", ...]
+    """How the cells of each shape are computed, stacked or one by one, and why."""
+    predicted_seconds: float
+    """Seconds of one worker: from what earlier runs measured, else assumed."""
     unmeasured_cells: int
     """Cells to train whose shape no earlier run measured."""
     resources: tuple["ResourceNeed", ...]
@@ -110,6 +87,20 @@ class Plan:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShapePath:
+    """How the cells to train of one shape are computed."""
+
+    model_size: AxisValue
+    """Value of the workload's size axis."""
+    batch_size: int
+    """Examples a step."""
+    cells: int
+    """Cells to train of this shape."""
+    choice: Choice
+    """The arithmetic path, and why it is not a faster one."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ResourceNeed:
     """What one trial of one model size asks of the cluster."""
 
@@ -123,6 +114,12 @@ class ResourceNeed:
     """GPUs of a trial."""
 
 
+def local_slots(cpus: float, gpus: float) -> int:
+    """Return how many trials that hold so many CPUs and GPUs run at once on this machine."""
+    machine = NodeResources(name="here", cpus=usable_cpus(), gpus=torch.cuda.device_count())
+    return max(1, slots_of(cpus, gpus, [machine]))
+
+
 def plan_study(
     study: Study,
     store: Store | None = None,
@@ -130,14 +127,16 @@ def plan_study(
     retry_failed: bool = False,
     confirmed: bool = False,
     mix_sources: bool = False,
+    slots: Callable[[float, float], int] | None = None,
 ) -> Plan:
     """Return what a run of `study` on `store` would do; touches nothing.
 
     `store`: None, or one that does not exist yet: everything is new. `retry_failed`: failed
     cells are planned again. `confirmed`: more than 100,000 grid points are intended.
     `mix_sources`: rows trained by another source of the workload under the same version count.
-    Raises `PlanError` where one of these is not given and needed, and `StudyFileError` for a
-    cell that is impossible.
+    `slots`: how many trials that hold so many CPUs and GPUs run at once; by default, on this
+    machine. Raises `PlanError` where one of these is not given and needed, and `StudyFileError`
+    for a cell that is impossible.
     """
     points = study.points()
     if points > CONFIRMED_POINTS and not confirmed:
@@ -151,67 +150,65 @@ def plan_study(
         members = {cell.cell_id: cell for cell in grid_cells(study, grid)}
         membership[grid.name] = tuple(members)
         cells |= members
-    return _plan(
-        study,
-        membership,
-        cells,
-        _findings(study, store, cells, mix_sources=mix_sources),
-        retry_failed=retry_failed,
-    )
+    return _plan(study, membership, cells, store, retry_failed, mix_sources, slots or local_slots)
 
 
 def refreshed(
-    plan: Plan, store: Store, *, retry_failed: bool = False, mix_sources: bool = False
+    plan: Plan,
+    store: Store,
+    *,
+    retry_failed: bool = False,
+    mix_sources: bool = False,
+    slots: Callable[[float, float], int] = local_slots,
 ) -> Plan:
-    """Return `plan` by what `store` says now; its cells are not made again.
+    """Return what `plan_study` would by what `store` says now, without making the cells again.
 
-    The options are those that `plan` was made with. Raises `PlanError` like `plan_study`.
+    The options are those of `plan_study`, and so are the errors.
     """
-    findings = _findings(plan.study, store, plan.cells, mix_sources=mix_sources)
-    if findings.statuses == plan.statuses:
-        return plan
     membership = {grid.name: grid.cell_ids for grid in plan.grids}
-    return _plan(plan.study, membership, plan.cells, findings, retry_failed=retry_failed)
-
-
-@dataclass(frozen=True)
-class _Findings:
-    """What the store says of a study's cells."""
-
-    rows: pd.DataFrame
-    """All rows of the store, with `KNOWN_COLUMNS`."""
-    statuses: Mapping[str, str]
-    """new, completed, diverged or failed, by cell_id."""
-
-
-def _findings(
-    study: Study, store: Store | None, cells: Mapping[str, Cell], *, mix_sources: bool
-) -> _Findings:
-    # Failures first: a cell that is trained between the two reads has its row in the second.
-    failed = store.failed_attempts() if store else set()
-    rows = _known_rows(store)
-    if not mix_sources:
-        _refuse_mixed_sources(study.workload, rows)
-    return _Findings(rows, _statuses(cells, rows, failed))
+    return _plan(plan.study, membership, plan.cells, store, retry_failed, mix_sources, slots)
 
 
 def _plan(
     study: Study,
     membership: Mapping[str, tuple[str, ...]],
     cells: Mapping[str, Cell],
-    findings: _Findings,
-    *,
+    store: Store | None,
     retry_failed: bool,
+    mix_sources: bool,
+    slots: Callable[[float, float], int],
 ) -> Plan:
-    statuses = findings.statuses
+    """Return the plan of `cells`, which are those of the grids in `membership`, by cell_id."""
+    # Failures first: a cell that is trained between the two reads has its row in the second.
+    failed = store.failed_attempts() if store is not None else set()
+    rows = _known_rows(store)
+    if not mix_sources:
+        _refuse_mixed_sources(study.workload, rows)
+    statuses = _statuses(cells, rows, failed)
     runnable = {"new", "failed"} if retry_failed else {"new"}
     to_run = [cell for cell_id, cell in cells.items() if statuses[cell_id] in runnable]
+    # What a cell costs is worked out once for all that do the same work, which are most.
+    counts = Counter(map(_work, to_run))
+    examples = {_work(cell): cell for cell in to_run}
     with usable(study.workload):
         costs = _costs(study.workload, cells.values())
-    examples: Counter[_Shape] = Counter()
-    for cell in to_run:
-        examples[_shape(cell)] += cell.steps * cell.batch_size
-    seconds, unmeasured = _predicted_seconds(to_run, findings.rows)
+        choices = _choices(study, examples.values(), costs)
+        evaluation = _evaluation_flops(study.workload, examples, costs)
+    rates = _measured_rates(rows)
+
+    def seconds(cell: Cell) -> float:
+        rate = rates.get(_measured_shape(cell))
+        if rate is not None:
+            return rate * cell.steps
+        choice = choices[Shape.of(cell)]
+        flops = evaluation[_work(cell)]
+        return assumed_seconds(cell, costs[_shape(cell)], choice.arithmetic, flops)
+
+    predicted = {work: seconds(cell) for work, cell in examples.items()}
+
+    def total(value: Callable[[Cell], float]) -> float:
+        return sum(value(cell) * counts[work] for work, cell in examples.items())
+
     return Plan(
         study=study,
         grids=tuple(
@@ -222,13 +219,41 @@ def _plan(
         ),
         cells=cells,
         statuses=statuses,
-        packs=_packs(study, to_run, costs),
+        packs=make_packs(
+            to_run,
+            choices,
+            {cell.model_size: costs[_shape(cell)].parameter_count for cell in examples.values()},
+            study.resources,
+            lambda cell: predicted[_work(cell)],
+            slots,
+            store.open_packs() if store is not None and to_run else {},
+        ),
         steps=sum(cell.steps for cell in to_run),
-        training_flops=sum(training_flops(costs[shape], seen) for shape, seen in examples.items()),
-        predicted_seconds=seconds,
-        unmeasured_cells=unmeasured,
-        resources=_resource_needs(study, {shape: costs[shape] for shape in examples}),
+        training_flops=total(
+            lambda cell: training_flops(costs[_shape(cell)], cell.steps * cell.batch_size)
+        ),
+        evaluation_flops=total(lambda cell: evaluation[_work(cell)]),
+        paths=_paths(counts, examples, choices),
+        predicted_seconds=total(lambda cell: predicted[_work(cell)]),
+        unmeasured_cells=sum(
+            counts[work] for work, cell in examples.items() if _measured_shape(cell) not in rates
+        ),
+        resources=_resource_needs(study, examples.values(), costs),
     )
+
+
+_Work = tuple[object, ...]
+
+_work: Callable[[Cell], _Work] = attrgetter(
+    "model_size",
+    "batch_size",
+    "data_fingerprint",
+    "workload_axes",
+    "train_examples",
+    "steps",
+    "evaluation_schedule",
+)
+"""What the time of a cell depends on."""
 
 
 KNOWN_COLUMNS = (
@@ -272,20 +297,75 @@ def _statuses(cells: Mapping[str, Cell], rows: pd.DataFrame, failed: set[str]) -
     }
 
 
-def _predicted_seconds(to_run: Sequence[Cell], rows: pd.DataFrame) -> tuple[float | None, int]:
-    """Return the seconds of one worker for the measured cells, and how many are unmeasured."""
+_MeasuredShape = tuple[str, AxisValue, int]
+
+
+def _measured_shape(cell: Cell) -> _MeasuredShape:
+    return cell.workload, cell.model_size, cell.batch_size
+
+
+def _measured_rates(rows: pd.DataFrame) -> dict[_MeasuredShape, float]:
+    """Return the seconds of a step, evaluations included, of every shape that earlier runs had."""
     completed = rows[rows[columns.STATUS] == "completed"]
     shape = [columns.WORKLOAD, columns.MODEL_SIZE, columns.BATCH_SIZE]
     sums = completed.groupby(shape)[[columns.WALL_SECONDS, columns.STEPS]].sum()
     rates = (sums[columns.WALL_SECONDS] / sums[columns.STEPS]).to_dict()
-    if not rates:
-        return None, len(to_run)
-    known = [
-        cell.steps * rates[key]
-        for cell in to_run
-        if (key := (cell.workload, cell.model_size, cell.batch_size)) in rates
-    ]
-    return (sum(known) if known else None), len(to_run) - len(known)
+    return cast(dict[_MeasuredShape, float], rates)
+
+
+def _choices(
+    study: Study, cells: Iterable[Cell], costs: Mapping["_Shape", ModelCost]
+) -> dict[Shape, Choice]:
+    """Return the arithmetic path of every shape."""
+    choices: dict[Shape, Choice] = {}
+    for cell in cells:
+        shape = Shape.of(cell)
+        if shape not in choices:
+            parameters = costs[_shape(cell)].parameter_count
+            _, gpus = study.resources.for_parameters(parameters)
+            choices[shape] = choose_arithmetic(
+                study.workload,
+                cell.model_size,
+                cell.workload_axes,
+                cell.batch_size,
+                "cuda" if gpus > 0 else "cpu",
+            )
+    return choices
+
+
+def _paths(
+    counts: Mapping[_Work, int], examples: Mapping[_Work, Cell], choices: Mapping[Shape, Choice]
+) -> tuple[ShapePath, ...]:
+    cells: Counter[Shape] = Counter()
+    for work, cell in examples.items():
+        cells[Shape.of(cell)] += counts[work]
+    return tuple(
+        ShapePath(
+            model_size=shape.model_size,
+            batch_size=shape.batch_size,
+            cells=number,
+            choice=choices[shape],
+        )
+        for shape, number in cells.items()
+    )
+
+
+def _evaluation_flops(
+    workload: Workload, examples: Mapping[_Work, Cell], costs: Mapping["_Shape", ModelCost]
+) -> dict[_Work, float]:
+    """Return the operations of all evaluations of a cell, by its work."""
+    sizes: dict[WorkloadAxes, tuple[int, int]] = {}
+    flops = {}
+    for work, cell in examples.items():
+        axes = cell.workload_axes
+        if axes not in sizes:
+            data = load_data(workload, dict(axes))
+            sizes[axes] = len(data.validation), len(data.test)
+        validation, test = sizes[axes]
+        flops[work] = evaluation_flops(
+            costs[_shape(cell)], cell.recipe(), validation_examples=validation, test_examples=test
+        )
+    return flops
 
 
 _Shape = tuple[AxisValue, WorkloadAxes]
@@ -302,8 +382,10 @@ def _costs(workload: Workload, cells: Iterable[Cell]) -> dict[_Shape, ModelCost]
     return {(size, axes): model_cost(workload, size, dict(axes)) for size, axes in shapes}
 
 
-def _resource_needs(study: Study, costs: Mapping[_Shape, ModelCost]) -> tuple[ResourceNeed, ...]:
-    parameters = {size: cost.parameter_count for (size, _), cost in costs.items()}
+def _resource_needs(
+    study: Study, cells: Iterable[Cell], costs: Mapping[_Shape, ModelCost]
+) -> tuple[ResourceNeed, ...]:
+    parameters = {cell.model_size: costs[_shape(cell)].parameter_count for cell in cells}
     needs = []
     for size in sorted(parameters):
         cpus, gpus = study.resources.for_parameters(parameters[size])
@@ -311,32 +393,3 @@ def _resource_needs(study: Study, costs: Mapping[_Shape, ModelCost]) -> tuple[Re
             ResourceNeed(model_size=size, parameters=parameters[size], cpus=cpus, gpus=gpus)
         )
     return tuple(needs)
-
-
-def _packs(
-    study: Study, to_run: Sequence[Cell], costs: Mapping[_Shape, ModelCost]
-) -> tuple[Pack, ...]:
-    """Return packs of one shape each, about `PACK_SECONDS` long, longest first.
-
-    Which cells share a pack depends on the cells alone, not on their order in the file.
-    """
-
-    def seconds(cell: Cell) -> float:
-        flops = training_flops(costs[_shape(cell)], cell.batch_size)
-        return cell.steps * (STEP_SECONDS + flops / FLOPS_PER_SECOND)
-
-    shapes: dict[tuple[str, str, int], list[Cell]] = defaultdict(list)
-    for cell in to_run:
-        shapes[(cell.workload, canonical_json(cell.model_size), cell.batch_size)].append(cell)
-    packs: list[tuple[float, Pack]] = []
-    for members in shapes.values():
-        cpus, gpus = study.resources.for_parameters(costs[_shape(members[0])].parameter_count)
-        members.sort(key=lambda cell: (-cell.steps, cell.cell_id))
-        total = sum(map(seconds, members))
-        number = -(-total // PACK_SECONDS) if study.workload.stackable else len(members)
-        number = min(max(1, int(number)), len(members))
-        for first in range(number):
-            share = tuple(members[first::number])
-            packs.append((sum(map(seconds, share)), Pack(cells=share, cpus=cpus, gpus=gpus)))
-    packs.sort(key=lambda item: (-item[0], item[1].pack_id))
-    return tuple(pack for _, pack in packs)

@@ -7,11 +7,12 @@ from typing import Any
 
 from rich.table import Table
 
-from orchestrator.planning import Plan
+from orchestrator.planning import Plan, ShapePath
 from orchestrator.run import RunReport
 from orchestrator.store import Store
 from workloads.axis import Axis
 from workloads.registry import find_workload, workload_names
+from workloads.training.arithmetic import Arithmetic
 
 __all__ = [
     "plan_document",
@@ -46,6 +47,17 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "packs": len(plan.packs),
         "steps": plan.steps,
         "training_flops": plan.training_flops,
+        "evaluation_flops": plan.evaluation_flops,
+        "paths": [
+            {
+                "model_size": path.model_size,
+                "batch_size": path.batch_size,
+                "cells": path.cells,
+                "arithmetic": path.choice.arithmetic.value,
+                "reason": path.choice.reason,
+            }
+            for path in plan.paths
+        ],
         "predicted_worker_seconds": plan.predicted_seconds,
         "unmeasured_cells": plan.unmeasured_cells,
     }
@@ -62,8 +74,10 @@ def plan_tables(plan: Plan) -> Iterator[str | Table]:
     yield table
     yield (
         f"To train: {_count(plan.cells_to_run, 'cell')} in {_count(len(plan.packs), 'pack')}, "
-        f"{plan.steps:,} steps, {plan.training_flops:.3g} training FLOPs"
+        f"{plan.steps:,} steps, {plan.training_flops:.3g} training FLOPs and "
+        f"{plan.evaluation_flops:.3g} of evaluation"
     )
+    yield from _arithmetic_lines(plan)
     if plan.cells_to_run:
         yield f"Predicted time: {_predicted_time(plan)}"
     if failed := plan.count("failed"):
@@ -71,13 +85,28 @@ def plan_tables(plan: Plan) -> Iterator[str | Table]:
 
 
 def _predicted_time(plan: Plan) -> str:
-    if plan.predicted_seconds is None:
-        return "not measured (no earlier run in this store has cells of these shapes)"
     text = f"{_duration(plan.predicted_seconds)} of one worker"
+    if plan.unmeasured_cells == plan.cells_to_run:
+        return f"{text}, assumed: no earlier run in this store has cells of these shapes"
     if plan.unmeasured_cells:
         measured = plan.cells_to_run - plan.unmeasured_cells
-        text += f" for {measured:,} cells; {plan.unmeasured_cells:,} are of shapes not measured yet"
+        text += f", measured for {measured:,} cells and assumed for {plan.unmeasured_cells:,}"
     return text
+
+
+def _arithmetic_lines(plan: Plan) -> Iterator[str]:
+    """Say how many cells are stacked, and which are not and why."""
+    stacked = sum(p.cells for p in plan.paths if p.choice.arithmetic is not Arithmetic.ONE_BY_ONE)
+    if stacked:
+        yield f"Stacked: {_count(stacked, 'cell')}, many trained at once"
+    reasons: dict[str, list[ShapePath]] = {}
+    for path in plan.paths:
+        if path.choice.arithmetic is Arithmetic.ONE_BY_ONE:
+            reasons.setdefault(path.choice.reason, []).append(path)
+    for reason, paths in reasons.items():
+        sizes = ", ".join(f"{size:g}" for size in sorted({p.model_size for p in paths}))
+        cells = _count(sum(path.cells for path in paths), "cell")
+        yield f"One by one: {cells} of model_size {sizes}: {reason}"
 
 
 def run_document(report: RunReport) -> dict[str, Any]:

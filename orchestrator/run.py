@@ -9,12 +9,20 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
-from cluster.capacity import Requirement, shortfalls
+from cluster.capacity import Requirement, shortfalls, slots_of
 from orchestrator.errors import LaunchError, PlanError, StoreError
-from orchestrator.execution import FLUSH_SECONDS, Assignment, Failure, PackProgress
+from orchestrator.execution import (
+    CHECKPOINT_SECONDS,
+    FLUSH_SECONDS,
+    Assignment,
+    Failure,
+    PackProgress,
+)
 from orchestrator.executor import Executor, InlineExecutor, PackEnd, PackFate
-from orchestrator.planning import Pack, Plan, plan_study, refreshed
+from orchestrator.packing import Pack
+from orchestrator.planning import Plan, plan_study, refreshed
 from orchestrator.store import Store
 from orchestrator.study import Study
 from workloads.source import source_hash
@@ -76,6 +84,7 @@ def run_study(
     confirmed: bool = False,
     mix_sources: bool = False,
     flush_seconds: float = FLUSH_SECONDS,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
     progress: Callable[[Tally], None] = lambda tally: None,
 ) -> RunReport:
     """Train the cells of `study` that `store` lacks, and return what became of them.
@@ -83,8 +92,9 @@ def run_study(
     `address`: a running Ray cluster ('auto' or HOST:PORT); None starts Ray on this machine.
     `inline`: train in this process without Ray, for debugging. `retry_failed`, `confirmed` and
     `mix_sources`: see `plan_study`. `flush_seconds`: how long a worker may keep finished rows to
-    itself, and so how much of them its death can cost. `progress` is called whenever cells
-    became durable.
+    itself, and so how much of them its death can cost. `checkpoint_seconds`: how long cells may
+    train without being saved, and so how much of their training it can cost. `progress` is called
+    whenever cells became durable.
 
     A cell that fails does not end the run; look at `RunReport.failures`. Raises `StudyFileError`,
     `PlanError` or `RequestError` before anything starts, `StoreError` where the store cannot be
@@ -93,7 +103,7 @@ def run_study(
     """
     began = time.monotonic()
     opened = store if isinstance(store, Store) else Store(store)
-    asked = {"retry_failed": retry_failed, "mix_sources": mix_sources}
+    asked: dict[str, Any] = {"retry_failed": retry_failed, "mix_sources": mix_sources}
     plan = plan_study(study, opened, confirmed=confirmed, **asked)
     executor: Executor
     if inline:
@@ -109,7 +119,11 @@ def run_study(
         driving = stack.enter_context(opened.drive(f"scaling-study run {study.name}"))
         if plan.packs:
             _refuse_unshared(opened, executor)
-        plan = refreshed(plan, opened, **asked)  # now that nobody else writes
+        nodes = executor.nodes() if plan.packs else []
+        # Now that nobody else writes, and it is known how many packs train at once.
+        plan = refreshed(
+            plan, opened, **asked, slots=lambda cpus, gpus: max(1, slots_of(cpus, gpus, nodes))
+        )
         opened.record_study(study.name, study.text)
         opened.record_grids(study.name, {grid.name: grid.cell_ids for grid in plan.grids})
         ledger = _Ledger(plan, opened, lambda tally: _tell(tally, driving.beat, progress))
@@ -118,9 +132,11 @@ def run_study(
             workload_source=source_hash(study.workload),
             store=opened,
             flush_seconds=flush_seconds,
+            checkpoint_seconds=checkpoint_seconds,
         )
         _train(plan.packs, assignment, executor, ledger)
         ledger.settle(opened.cell_statuses())
+        _end_packs(opened, ledger)
     return RunReport(
         plan=plan,
         tally=ledger.tally,
@@ -185,6 +201,16 @@ def _train(
             f"{len(faults)} of {len(packs)} packs could not be finished; what was durable is kept. "
             f"The first: {faults[0]}\nMend the cause and run the study again."
         )
+
+
+def _end_packs(store: Store, ledger: "_Ledger") -> None:
+    """Forget the checkpoints of packs all whose cells have ended, under whatever pack's name."""
+    open_packs = store.open_packs()
+    if open_packs:
+        ended = store.cell_statuses().keys() | ledger.failures.keys()
+        for pack_id, members in open_packs.items():
+            if ended.issuperset(members):
+                store.end_pack(pack_id)
 
 
 def _after_death(pack: Pack, fate: PackFate, store: Store, ledger: "_Ledger") -> list[Pack]:

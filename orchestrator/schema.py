@@ -27,7 +27,7 @@ __all__ = [
     "upgraded",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised with every change of a schema below, together with an entry in `MIGRATIONS`."""
 
 VERSION_KEY = b"scaling_study.schema_version"
@@ -52,7 +52,15 @@ class Status(StrEnum):
 
 Migration = Callable[[Table, pa.Table], pa.Table]
 
-MIGRATIONS: dict[int, Migration] = {}
+
+def _with_weight_decay(table: Table, data: pa.Table) -> pa.Table:
+    """Return a table of version 1 with the weight decay that its cells had: none."""
+    if table is Table.CELLS:
+        return data.append_column(c.WEIGHT_DECAY, pa.array([0.0] * len(data), NUMBER))
+    return data
+
+
+MIGRATIONS: dict[int, Migration] = {1: _with_weight_decay}
 """By version n: how a table of version n becomes one of version n + 1."""
 
 TEXT = pa.string()
@@ -88,6 +96,9 @@ _CELLS = [
     _field(c.BATCH_SIZE, COUNT, "examples per step", "batch size of SGD"),
     _field(c.LEARNING_RATE, NUMBER, "1", "learning rate of SGD"),
     _field(c.MOMENTUM, NUMBER, "1", "heavy-ball momentum, in [0, 1)"),
+    _field(
+        c.WEIGHT_DECAY, NUMBER, "1", "L2 coefficient: that times the weights joins the gradient"
+    ),
     _field(c.SEED, COUNT, "replicate", "source of all the cell's randomness"),
     _field(c.BUDGET, TEXT, "words", "the budget as the study gave it; steps is what it came to"),
     _field(c.OPTIMIZER, TEXT, "name", "update rule"),

@@ -5,6 +5,7 @@ whole files or none, rows checked against the schema, one driver at a time, and 
 after a kill.
 """
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -48,6 +49,9 @@ from orchestrator.schema import Table
 from orchestrator.store_lock import Locks
 
 __all__ = ["Store", "StoreSize"]
+
+CHECKPOINTS, MEMBERS, STATE = "checkpoints", "members.json", "state.pt"
+"""Folder of the packs under way; in each pack's own, its cells, and where they stand."""
 
 LEASE_SECONDS = 60.0
 """How long a killed driver or worker holds an object store: a few missed beats."""
@@ -175,7 +179,7 @@ class Store:
 
     def create(self) -> None:
         """Make the store's folders where they are not there yet."""
-        for folder in [*Table, "checkpoints", "studies"]:
+        for folder in [*Table, CHECKPOINTS, "studies"]:
             self._files.make_folder(folder)
 
     def write_part(
@@ -222,6 +226,55 @@ class Store:
         """Keep a study file as it was given; every wording is kept once."""
         data = text.encode()
         self._files.write(f"studies/{checked_name('study', name)}-{digest(data)}.yaml", data)
+
+    # Packs under way: what another worker needs to go on with one.
+
+    def write_checkpoint(self, pack_id: str, members: Sequence[str], state: bytes) -> None:
+        """Keep the state of a pack under way, in place of an earlier one.
+
+        `members`: cell_ids of all its cells, with those that ended. The pack counts as open until
+        `end_pack`.
+        """
+        folder = f"{CHECKPOINTS}/{checked_name('pack', pack_id)}"
+        if not self._files.exists(f"{folder}/{MEMBERS}"):
+            self._files.write(f"{folder}/{MEMBERS}", json.dumps(list(members)).encode())
+        self._files.write(f"{folder}/{STATE}", state)
+
+    def read_checkpoint(self, pack_id: str) -> bytes | None:
+        """Return the last state that a pack under way left, or None."""
+        try:
+            return self._files.read(f"{CHECKPOINTS}/{checked_name('pack', pack_id)}/{STATE}")
+        except FileNotFoundError:
+            return None
+
+    def open_packs(self) -> dict[str, list[str]]:
+        """Return the cell_ids of the members of every pack with a checkpoint, by pack_id."""
+        packs = {}
+        for pack_id in sorted(self._files.entries(CHECKPOINTS)):
+            try:
+                members = self._files.read(f"{CHECKPOINTS}/{pack_id}/{MEMBERS}")
+            except FileNotFoundError:
+                continue  # a worker is ending it, or was killed while it did
+            packs[pack_id] = [str(cell_id) for cell_id in json.loads(members)]
+        return packs
+
+    def end_pack(self, pack_id: str) -> None:
+        """Forget the checkpoint of a pack whose cells have ended."""
+        self._files.delete_folder(f"{CHECKPOINTS}/{checked_name('pack', pack_id)}")
+
+    # Measurements that a run makes for itself.
+
+    def read_probe(self, key: str) -> dict[str, Any] | None:
+        """Return what was measured under `key`, or None."""
+        try:
+            probe: dict[str, Any] = json.loads(self._files.read(f"probes/{key}.json"))
+        except FileNotFoundError:
+            return None
+        return probe
+
+    def write_probe(self, key: str, probe: Mapping[str, Any]) -> None:
+        """Keep a measurement for the next pack of the same shape, device model and versions."""
+        self._files.write(f"probes/{key}.json", json.dumps(dict(probe), indent=1).encode())
 
     # Driving: one at a time.
 

@@ -1,6 +1,8 @@
 """What runs on a Ray worker: one Ray Tune trial, which trains one pack."""
 
+import faulthandler
 import os
+import traceback
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -9,8 +11,14 @@ import ray
 import torch
 from ray import tune
 
-from orchestrator.execution import Assignment, Failure, PackProgress, train_pack
-from orchestrator.planning import Pack
+from orchestrator.execution import (
+    Assignment,
+    DeviceLostError,
+    Failure,
+    PackProgress,
+    train_pack,
+)
+from orchestrator.packing import Pack
 
 __all__ = ["progress_of", "run_trial"]
 
@@ -27,8 +35,31 @@ def run_trial(
     """
     pack: Pack = ray.get(packs[config["pack_id"]])
     device = torch.device("cuda" if pack.gpus > 0 else "cpu")
+    if pack.gpus > 0:
+        torch.cuda.set_per_process_memory_fraction(min(1.0, pack.gpus))
     with assignment.store.work(f"pid {os.getpid()} pack {pack.pack_id}"):
-        train_pack(pack, assignment, device=device, report=_report)
+        try:
+            train_pack(
+                pack,
+                assignment,
+                device=device,
+                report=_report,
+                alive=lambda: _die_unless_called_again(assignment.hang_seconds),
+            )
+        except DeviceLostError:
+            # Ray would use this process again, and cells that have done nothing would fail in it.
+            traceback.print_exc()
+            os._exit(1)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+
+def _die_unless_called_again(seconds: float) -> None:
+    """End this process, with a traceback of every thread, unless called again within `seconds`.
+
+    A hang thus becomes a worker's death, which is retried and isolated like any other.
+    """
+    faulthandler.dump_traceback_later(seconds, exit=True)
 
 
 def _report(progress: PackProgress) -> None:

@@ -22,7 +22,7 @@ from cluster.local import usable_cpus
 from orchestrator.errors import LaunchError, RequestError
 from orchestrator.execution import Assignment, PackProgress
 from orchestrator.executor import Executor, PackEnd, PackFate
-from orchestrator.planning import Pack
+from orchestrator.packing import Pack
 from orchestrator.store import Store
 from orchestrator.trial import progress_of, run_trial
 

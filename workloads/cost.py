@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
+from typing_extensions import override
 
 from workloads.axis import AxisValue, AxisValues
 from workloads.base import Workload
@@ -23,6 +26,8 @@ class ModelCost:
     """Number of trained parameters."""
     forward_flops_per_example: int
     """Operations of one example's forward pass; a multiply-add counts as two."""
+    forward_operations: int
+    """Tensor operations that a forward pass starts, whatever the batch."""
 
 
 def model_cost(workload: Workload, size: AxisValue, axes: AxisValues) -> ModelCost:
@@ -54,17 +59,32 @@ def _model_cost(
         try:
             with torch.device("meta"):
                 model = workload.model(size)
-            flops = _forward_flops(model, example.to("meta"))
+            flops, operations = _forward_flops(model, example.to("meta"))
         except (NotImplementedError, RuntimeError):
             model = workload.model(size)
-            flops = _forward_flops(model, example)
+            flops, operations = _forward_flops(model, example)
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return ModelCost(parameters, flops)
+    return ModelCost(parameters, flops, operations)
 
 
-def _forward_flops(model: nn.Module, example: torch.Tensor) -> int:
+def _forward_flops(model: nn.Module, example: torch.Tensor) -> tuple[int, int]:
     model.eval()
     # With gradients: without, the counter fails on a model whose output is a view of a parameter.
-    with torch.enable_grad(), FlopCounterMode(display=False) as counter:
+    with (
+        torch.enable_grad(),
+        FlopCounterMode(display=False) as counter,
+        _OperationCounter() as operations,  # type: ignore[no-untyped-call]
+    ):
         model(example)
-    return int(counter.get_total_flops())
+    return int(counter.get_total_flops()), operations.count
+
+
+class _OperationCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the tensor operations that are started inside it."""
+
+    count = 0
+
+    @override
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))

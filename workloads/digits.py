@@ -28,7 +28,7 @@ class Digits(MlpClassification):
     """Ten classes of 8 × 8 images, and a perceptron with one hidden layer."""
 
     name = "digits"
-    version = 1
+    version = 2
     input_features = 64
     classes = 10
     chance_error = 0.9

@@ -21,6 +21,8 @@ class Recipe:
     """Constant learning rate ε of SGD."""
     momentum: float
     """Heavy-ball momentum m in [0, 1): v ← m v + ĝ, w ← w − ε v (torch.optim.SGD's form)."""
+    weight_decay: float = 0.0
+    """L2 coefficient λ ≥ 0: g ← g + λ w (torch.optim.SGD's `weight_decay`)."""
     steps: int
     """Number of updates."""
     seed: int
@@ -28,4 +30,4 @@ class Recipe:
     axes: tuple[tuple[str, AxisValue], ...] = ()
     """Value of every workload axis, by name in alphabetical order."""
     evaluation_schedule: str = "geometric:12"
-    """When the validation set is looked at; see `workloads.evaluation.evaluation_steps`."""
+    """When the validation set is looked at; see `training.evaluation.evaluation_steps`."""

@@ -35,6 +35,7 @@ COMMON_AXES = (
     "batch_size",
     "learning_rate",
     "momentum",
+    "weight_decay",
     "seed",
 )
 """Axes that every workload has; a workload's own axes must not be called so."""

@@ -8,32 +8,50 @@ from torch import Tensor
 from workloads.axis import AxisValue, AxisValues
 from workloads.base import Data, Split, Workload
 
-__all__ = ["load_data"]
+__all__ = ["data_fingerprint", "load_data"]
 
 DATA_SETS_RESIDENT = 4
 """Data sets kept per process: a pack's cells differ in few data axes, and memory is bounded."""
 
-_Key = tuple[type[Workload], tuple[tuple[str, AxisValue], ...], torch.device]
+_Key = tuple[type[Workload], str, torch.device]
 
 _resident: OrderedDict[_Key, Data] = OrderedDict()
+_fingerprints: dict[tuple[type[Workload], tuple[tuple[str, AxisValue], ...]], str] = {}
 
 
 def load_data(workload: Workload, axes: AxisValues, device: torch.device | str = "cpu") -> Data:
     """Return the data of `workload` at `axes`, resident on `device`; not to be changed.
 
     `axes`: a value for every axis of the workload. The data are loaded on the first call of a
-    process and kept while they are among the last few in use.
+    process and kept while they are among the last few in use. Where an axis does not change the
+    data (label noise does not), all its values get the same object.
     """
-    key = (type(workload), tuple(sorted(axes.items())), torch.device(device))
+    key = (type(workload), data_fingerprint(workload, axes), torch.device(device))
     if key not in _resident:
-        data = workload.data(axes)
-        _resident[key] = Data(
-            _owned(data.train, key[2]), _owned(data.validation, key[2]), _owned(data.test, key[2])
-        )
+        _keep(key, workload.data(axes))
     _resident.move_to_end(key)
+    return _resident[key]
+
+
+def data_fingerprint(workload: Workload, axes: AxisValues) -> str:
+    """Return `workload.data_fingerprint(axes)`, taken once per process."""
+    place = (type(workload), tuple(sorted(axes.items())))
+    if place not in _fingerprints:
+        if type(workload).data_fingerprint is Workload.data_fingerprint:
+            data = workload.data(axes)  # which it is of: not to be loaded twice
+            _fingerprints[place] = data.fingerprint()
+            _keep((type(workload), _fingerprints[place], torch.device("cpu")), data)
+        else:
+            _fingerprints[place] = workload.data_fingerprint(axes)
+    return _fingerprints[place]
+
+
+def _keep(key: _Key, data: Data) -> None:
+    _resident[key] = Data(
+        _owned(data.train, key[2]), _owned(data.validation, key[2]), _owned(data.test, key[2])
+    )
     while len(_resident) > DATA_SETS_RESIDENT:
         _resident.popitem(last=False)
-    return _resident[key]
 
 
 def _owned(split: Split, device: torch.device) -> Split:

@@ -57,7 +57,7 @@ class Teacher(MlpClassification):
     """
 
     name = "teacher"
-    version = 1
+    version = 2
     input_features = FEATURES
     classes = CLASSES
     axes = (INPUT_DIMENSION, LABEL_NOISE)

@@ -37,9 +37,11 @@ from workloads.base import Data, Split, Workload
 from workloads.outcome import TrainingResult, TrainingStatus
 from workloads.recipe import Recipe
 from workloads.registry import contract_faults
-from workloads.sampling import training_shard
 from workloads.streams import forked_torch_generator, stream
-from workloads.training import evaluate, initial_model, train
+from workloads.training.initial import initial_model
+from workloads.training.lockstep import train
+from workloads.training.sampling import training_shard
+from workloads.training.scoring import evaluate
 
 __all__ = ["WorkloadConformance"]
 

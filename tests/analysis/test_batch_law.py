@@ -339,6 +339,17 @@ def test_the_dictionary_is_strict_json_and_names_every_cell() -> None:
     assert again["n_cells"] == len(again["cell_ids"]) == 16 * 8 * 5
 
 
+def test_a_weight_decay_that_moves_with_a_factor_is_not_taken_for_it() -> None:
+    cells = cells_of((1, 1, 1))
+    quiet = cells.assign(weight_decay=np.where(cells.learning_rate > 0.1, 0.01, 0.0))
+    with pytest.raises(FitError, match=r"'weight_decay' has the values .*optimum may move with it"):
+        check_batch_size_law(quiet)
+    one = cells.assign(weight_decay=0.01)
+    pd.testing.assert_frame_equal(
+        check_batch_size_law(one).exponents, check_batch_size_law(cells).exponents
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [

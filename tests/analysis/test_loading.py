@@ -69,6 +69,16 @@ def test_types_of_the_store_survive(tmp_path):
     assert cells.index.tolist() == [0, 1]
 
 
+def test_rows_from_before_there_was_a_weight_decay_have_one_of_zero(tmp_path):
+    write(tmp_path, "cells", [cell("a"), cell("b")], "part-1.parquet")
+    assert load_cells(tmp_path)["weight_decay"].tolist() == [0.0, 0.0]
+    write(tmp_path, "cells", [cell("c", weight_decay=0.01)], "part-2.parquet")
+    write(tmp_path, "failures", [failure("d", 1, "boom")])
+    cells = load_cells(tmp_path, failed=True).set_index("cell_id")
+    assert cells["weight_decay"].drop("d").to_dict() == {"a": 0.0, "b": 0.0, "c": 0.01}
+    assert cells["weight_decay"].isna()["d"]
+
+
 def test_a_uri_reads_like_a_path(tmp_path):
     write(tmp_path, "cells", [cell("a"), cell("b")])
     pd.testing.assert_frame_equal(load_cells(tmp_path.as_uri()), load_cells(tmp_path))

@@ -231,6 +231,21 @@ def test_a_fold_is_what_the_table_without_that_seed_gives() -> None:
         np.testing.assert_array_equal(folds.lower[seed], alone.log2_lower)
 
 
+def test_weight_decays_make_groups_where_asked_to() -> None:
+    decays = [
+        one_group(noisy(0.1 + 0.01 * (np.log2(GRID) - octave) ** 2), GRID).assign(
+            weight_decay=decay
+        )
+        for octave, decay in ((3, 0.0), (6, 0.01))
+    ]
+    by = ("learning_rate", "train_examples", "momentum", "weight_decay")
+    optima = optimal_batch_sizes(pd.concat(decays), by=by)
+    assert optima["weight_decay"].tolist() == [0.0, 0.01]
+    np.testing.assert_allclose(optima["log2_optimum"], [3, 6], atol=0.3)
+    for decay, alone in enumerate(decays):
+        assert only(alone).log2_optimum == pytest.approx(optima["log2_optimum"][decay], abs=0.1)
+
+
 def test_one_seed_knows_no_noise_so_that_everything_is_flat() -> None:
     row = only(one_group(noisy(0.1 + 0.01 * (np.log2(GRID) - 4) ** 2, seeds=1), GRID))
     assert row.label is OptimumLabel.FLAT
@@ -267,6 +282,21 @@ GOOD = one_group(noisy(0.1 + 0.01 * (np.log2(GRID) - 4) ** 2), GRID)
             pd.concat([GOOD.assign(model_size=16), GOOD.assign(model_size=64)]),
             {},
             "They differ in model_size: filter to one",
+        ),
+        (
+            pd.concat([GOOD.assign(weight_decay=0.0), GOOD.assign(weight_decay=0.01)]),
+            {},
+            "'weight_decay' has the values 0.0, 0.01; .*Filter to one, .* or name it in `by`",
+        ),
+        (
+            GOOD.assign(weight_decay=np.where(GOOD.batch_size < 32, 0.0, 0.01)),
+            {},
+            "'weight_decay' has the values 0.0, 0.01",
+        ),
+        (
+            GOOD.assign(weight_decay=np.where(GOOD.batch_size < 32, np.nan, 0.01)),
+            {},
+            "'weight_decay' has the values nan, 0.01",
         ),
         (GOOD[GOOD.batch_size == 1 + GOOD.seed].query("seed < 2"), {}, "common set of seeds"),
         (GOOD, {"form": "B/N"}, "`form` is 'B/N'; allowed"),

@@ -346,6 +346,17 @@ def test_several_hyperparameters_can_be_chosen_over():
     assert (fit.points["best_learning_rate"] == 0.1).all()
 
 
+def test_a_weight_decay_is_chosen_or_selected_and_never_pooled():
+    cells = noisy(rng=1)
+    decays = pd.concat([cells.assign(weight_decay=0.0), cells.assign(weight_decay=0.01)])
+    decays.loc[decays["weight_decay"] == 0, "best_validation_error"] *= 1.2
+    with pytest.raises(FitError, match=r"2 rows have .*differ in weight_decay.*choose="):
+        fit_power_law(decays)
+    fit = fit_power_law(decays, choose=("weight_decay",))
+    assert (fit.points["best_weight_decay"] == 0.01).all()
+    assert fit.beta == fit_power_law(cells).beta
+
+
 def test_a_model_without_all_seeds_is_not_compared_and_named():
     cells = several_models(np.random.default_rng(0), models=2)
     lost = (cells["train_examples"] == 50) & (cells["model_size"] == 1) & (cells["seed"] == 4)

@@ -155,6 +155,35 @@ def test_axes_of_the_workload_and_model_sizes_part_a_batch_law(tmp_path):
     assert sum(map(len, parts)) == len(cells)
 
 
+def test_weight_decays_part_a_batch_law_even_where_no_run_repeats(tmp_path):
+    small = {"seeds": 2, "momentum": (0.0,)}
+    crossed = pd.concat(
+        [
+            batch_law_cells(**small),
+            batch_law_cells(**small, scale=0.016, seed=1).assign(weight_decay=0.01),
+        ]
+    )
+    high = crossed["learning_rate"] > 0.1
+    nested = crossed[high == (crossed["weight_decay"] == 0.01)]
+    for folder, cells in (("crossed", crossed), ("nested", nested)):
+        laws = one_grid(tmp_path / folder, cells).laws
+        assert [law.part_name for law in laws] == ["weight_decay = 0", "weight_decay = 0.01"]
+        assert all(law.cells["weight_decay"].nunique() == 1 for law in laws)
+        assert sum(len(law.cells) for law in laws) == len(cells)
+        assert not any(law.problem for law in laws)
+
+
+def test_a_learning_curve_is_the_best_over_weight_decays(tmp_path):
+    plain = learning_curve_cells()
+    decayed = learning_curve_cells(seed=1).assign(weight_decay=0.01)
+    decayed["best_validation_error"] *= 0.5
+    law, _ = one_grid(tmp_path, pd.concat([plain, decayed])).laws
+    assert law.part_name == ""
+    assert law.result.choose == ("weight_decay",)
+    assert (law.result.points["best_weight_decay"] == 0.01).all()
+    assert "Best weight_decay at each size" in str(law.result.summary())
+
+
 def test_a_learning_curve_is_never_the_best_over_an_axis_of_the_workload(tmp_path):
     """The least label noise would win at every size: another problem, not a better choice."""
     cells = learning_curve_cells(model_size=(64, 256), label_noise=(0.0, 0.1))

@@ -23,6 +23,7 @@ def cell_row(number: int, pack_id: str = "pack", **changes: Any) -> dict[str, An
         "batch_size": 32,
         "learning_rate": 0.1,
         "momentum": 0.9,
+        "weight_decay": 0.0,
         "seed": number,
         "budget": "epochs: 40",
         "optimizer": "sgd",

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,8 +9,9 @@ from orchestrator.axes import COMMON_AXES, AxisSpecError, axis_values, seed_valu
 from workloads.axis import Axis, AxisKind
 
 AXES = {axis.name: axis for axis in COMMON_AXES}
-FRACTION, BATCH, RATE, MOMENTUM = (
-    AXES[name] for name in ("dataset_fraction", "batch_size", "learning_rate", "momentum")
+FRACTION, BATCH, RATE, MOMENTUM, DECAY = (
+    AXES[name]
+    for name in ("dataset_fraction", "batch_size", "learning_rate", "momentum", "weight_decay")
 )
 TEXT = Axis(name="schedule", kind=AxisKind.TEXT, meaning="", choices=("constant", "cosine"))
 
@@ -89,6 +92,8 @@ def test_text_axes_have_lists_but_no_ranges() -> None:
         (RATE, float("nan")),
         (MOMENTUM, 1),
         (MOMENTUM, -0.1),
+        (DECAY, -0.1),
+        (DECAY, math.inf),
         (AXES["seed"], -1),
         (BATCH, True),
         (BATCH, "8"),

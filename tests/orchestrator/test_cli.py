@@ -71,8 +71,8 @@ def test_a_bad_study_in_a_real_process_has_no_traceback(command_line, tmp_path):
     assert answer.returncode == 2
     assert answer.stdout == ""
     assert answer.stderr.strip() == (
-        "study.yaml:3: Unknown workload 'digit'. Available: digits, misbehaving, teacher. "
-        "Others load from entry points 'scaling_study.workloads'."
+        "study.yaml:3: Unknown workload 'digit'. Available: digits, misbehaving, "
+        "misbehaving_together, teacher. Others load from entry points 'scaling_study.workloads'."
     )
 
 
@@ -93,7 +93,8 @@ def test_plan_prints_counts_by_grid_and_touches_nothing(folder):
     result = run("plan", "study.yaml", "--store", "store")
     assert result.exit_code == 0
     assert "14 cells in 3 packs, 280 steps" in result.stdout
-    assert "not measured" in result.stdout
+    assert "assumed: no earlier run" in result.stdout
+    assert "Stacked: 14 cells" in result.stdout
     assert [path.name for path in folder.iterdir()] == ["study.yaml"]
     document = json.loads(run("plan", "study.yaml", "--store", "store", "--json").stdout)
     assert document["cells_to_run"] == 14

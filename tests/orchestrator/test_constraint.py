@@ -15,6 +15,7 @@ POINT: dict[str, Any] = {
     "batch_size": 3,
     "learning_rate": 0.1,
     "momentum": 0.0,
+    "weight_decay": 0.01,
     "seed": 0,
     "steps": 100,
     "schedule": "cosine",
@@ -40,6 +41,7 @@ def holds(text: str) -> bool:
         "-batch_size + +4 - -1 == 2",
         "1e-1 == .1 and 1. == 1 and 1E2 == 100",
         "batch_size<4and steps>1",
+        "learning_rate * weight_decay == 0.001",
         "\n  batch_size <\n  4\n",
     ],
 )

@@ -1,6 +1,7 @@
 """A study from file to rows: everything is trained once, whatever fails or is killed."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -70,6 +71,20 @@ def test_a_run_leaves_one_row_a_cell_with_the_documented_columns(tmp_path):
         *("step", "epoch", "attempt", "error_type", "error_message", "error_traceback"),
         *("failed_at", "study", "grid"),
     }
+
+
+def test_a_study_trains_with_the_weight_decay_that_its_rows_name(tmp_path):
+    decays = DIGITS.replace("[0.1, 10000.0]", "0.1\n    weight_decay: [0, 5]")
+    decays = decays.replace("steps: 30", "steps: 300")
+    run_study(Study.from_text(decays), tmp_path / "store", inline=True)
+    cells = cells_of(tmp_path / "store")
+    losses = cells.groupby("weight_decay")["train_loss"].apply(list)
+    assert {name: len(of_decay) for name, of_decay in losses.items()} == {0.0: 8, 5.0: 8}
+    # Each of 300 steps takes half of the weights away and adds a tenth of a gradient: what is left
+    # knows the number of classes alone.
+    guess = pytest.approx(math.log(10), abs=2e-3)
+    assert all(loss == guess for loss in losses[5.0])
+    assert all(loss != guess for loss in losses[0.0])
 
 
 def test_a_diverged_cell_is_a_row_at_chance(tmp_path):

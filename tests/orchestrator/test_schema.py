@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -12,14 +13,14 @@ from analysis import columns
 from orchestrator import schema
 from orchestrator.errors import StoreError
 from orchestrator.parts import DamagedError, decoded, encoded, table_from_rows
-from orchestrator.schema import SCHEMAS, Table
+from orchestrator.schema import SCHEMA_VERSION, SCHEMAS, Table
 from orchestrator.store import Store
-from tests.orchestrator.store_rows import cell_id, cell_row, write_cells
+from tests.orchestrator.store_rows import cell_id, cell_row, failure_row, write_cells
 
 PROMISED_CELLS = """
 cell_id workload workload_version dataset_fraction train_examples model_size parameter_count
-batch_size learning_rate momentum seed budget optimizer learning_rate_schedule evaluation_schedule
-workload_axes chance_error validation_examples test_examples
+batch_size learning_rate momentum weight_decay seed budget optimizer learning_rate_schedule
+evaluation_schedule workload_axes chance_error validation_examples test_examples
 status steps epochs examples_seen training_flops wall_seconds pack_wall_seconds
 train_loss train_error validation_loss validation_error test_loss test_error best_validation_loss
 best_validation_error best_validation_step generalization_gap validation_evaluations
@@ -50,7 +51,7 @@ def test_every_column_of_a_written_file_tells_its_unit_and_meaning(table: Table)
     for field in written:
         assert field.metadata[b"unit"], field.name
         assert field.metadata[b"meaning"], field.name
-    assert written.metadata[b"scaling_study.schema_version"] == b"1"
+    assert written.metadata[b"scaling_study.schema_version"] == b"2"
     assert written.metadata[b"scaling_study.table"] == table.encode()
 
 
@@ -171,6 +172,7 @@ def test_curves_among_cells_are_no_part_of_cells() -> None:
 
 def older(table: pa.Table) -> pa.Table:
     """A made-up version 0: `momentum` was called `mass`, and there was no `host`."""
+    table = table.drop_columns(["weight_decay"])
     names = ["mass" if name == "momentum" else name for name in table.schema.names]
     metadata = {**table.schema.metadata, schema.VERSION_KEY: b"0"}
     return table.rename_columns(names).drop_columns(["host"]).replace_schema_metadata(metadata)
@@ -232,13 +234,110 @@ def test_a_part_of_a_newer_version_is_neither_skipped_nor_moved(tmp_path: Path) 
     write_cells(store, "pack", [1])
     path = next(Path(store.address("cells")).iterdir())
     table = pq.read_table(path)
-    metadata = {**table.schema.metadata, schema.VERSION_KEY: b"2"}
+    newer = str(SCHEMA_VERSION + 1).encode()
+    metadata = {**table.schema.metadata, schema.VERSION_KEY: newer}
     pq.write_table(table.replace_schema_metadata(metadata), path)
     with pytest.raises(StoreError, match="Upgrade scaling-study"):
         store.cell_statuses()
     with pytest.raises(StoreError, match="Upgrade scaling-study"), store.drive("test"):
         pass
     assert path.exists()
+
+
+VERSION_1_CELLS = {
+    "text": """
+        cell_id workload budget optimizer learning_rate_schedule evaluation_schedule workload_axes
+        status pack_id arithmetic device_name host code_version workload_source torch_version
+        ray_version""",
+    "count": """
+        workload_version train_examples parameter_count batch_size seed validation_examples
+        test_examples steps examples_seen best_validation_step validation_evaluations
+        packed_cells""",
+    "number": """
+        dataset_fraction model_size learning_rate momentum chance_error epochs training_flops
+        wall_seconds pack_wall_seconds train_loss train_error validation_loss validation_error
+        test_loss test_error best_validation_loss best_validation_error generalization_gap""",
+    "time": "started_at",
+}
+"""The columns of `cells` as version 1 had them, without weight decay, by type."""
+
+
+def of_version_1(table: Table, data: pa.Table) -> pa.Table:
+    """`data` as version 1 wrote it: `cells` had no weight decay, the rest was as today."""
+    metadata = {schema.TABLE_KEY: table.encode(), schema.VERSION_KEY: b"1"}
+    if table is Table.CELLS:
+        kinds = {"text": pa.string(), "count": pa.int64(), "number": pa.float64()}
+        kinds["time"] = pa.timestamp("us", tz="UTC")
+        types = {n: kinds[kind] for kind, names in VERSION_1_CELLS.items() for n in names.split()}
+        order = [name for name in PROMISED_CELLS.split() if name != "weight_decay"]
+        assert set(order) == set(types)
+        columns_of_1 = [
+            data.schema.field(name).with_type(types[name]).with_metadata({"unit": "of then"})
+            for name in order
+        ]
+        return pa.Table.from_pylist(data.to_pylist(), pa.schema(columns_of_1, metadata))
+    return data.replace_schema_metadata(metadata)
+
+
+@pytest.fixture
+def store_of_version_1(tmp_path: Path) -> Store:
+    """A store with parts in all its tables, every one as version 1 wrote it."""
+    store = Store(tmp_path / "store")
+    write_cells(store, "first", [1, 2])
+    write_cells(store, "second", [3], status="diverged", train_loss=None, learning_rate=0.2)
+    store.record_failures([failure_row(4)])
+    store.record_grids("study", {"curve": [cell_id(n) for n in (1, 2, 3, 4)]})
+    for table in Table:
+        for path in Path(store.address(table)).iterdir():
+            pq.write_table(of_version_1(table, pq.read_table(path)), path)
+    return store
+
+
+def versions(store: Store) -> set[tuple[Table, bytes]]:
+    return {
+        (table, pq.read_schema(path).metadata[schema.VERSION_KEY])
+        for table in Table
+        for path in Path(store.address(table)).iterdir()
+    }
+
+
+def test_a_store_of_version_1_is_read_with_a_weight_decay_of_zero(
+    store_of_version_1: Store,
+) -> None:
+    cells = store_of_version_1.read_cells()
+    assert cells.columns.tolist() == PROMISED_CELLS.split()
+    assert cells["cell_id"].tolist() == [cell_id(n) for n in (1, 2, 3)]
+    assert cells["weight_decay"].tolist() == [0.0, 0.0, 0.0]
+    assert cells["learning_rate"].tolist() == [0.1, 0.1, 0.2]
+    assert cells["train_loss"].isna().tolist() == [False, False, True]
+    assert len(store_of_version_1.read_curves()) == 9
+    assert store_of_version_1.failed_cell_ids() == {cell_id(4)}
+    assert store_of_version_1.unreadable_parts() == []
+    assert versions(store_of_version_1) == {(table, b"1") for table in Table}, "it was rewritten"
+
+
+def test_a_driver_makes_a_store_of_version_1_one_of_today(store_of_version_1: Store) -> None:
+    store = store_of_version_1
+    before = store.read_cells(), store.read_curves(), store.read_failures(), store.read_grids()
+    with store.drive("test") as driving:
+        assert driving.set_aside == ()
+    assert versions(store) == {(table, b"2") for table in Table}
+    after = store.read_cells(), store.read_curves(), store.read_failures(), store.read_grids()
+    assert all(old.equals(new) for old, new in zip(before[:3], after[:3], strict=True))
+    assert before[3] == after[3]
+
+
+def test_pandas_alone_reads_a_store_of_version_1_that_a_driver_has_opened(
+    store_of_version_1: Store,
+) -> None:
+    store = store_of_version_1
+    with store.drive("test"):
+        write_cells(store, "third", [5], weight_decay=0.01)
+    cells = pd.read_parquet(store.address("cells")).sort_values("cell_id")
+    assert cells.columns.tolist() == PROMISED_CELLS.split()
+    assert cells["weight_decay"].tolist() == [0.0, 0.0, 0.0, 0.01]
+    written = pq.read_schema(next(Path(store.address("cells")).glob("part-first-*")))
+    assert written.equals(SCHEMAS[Table.CELLS], check_metadata=True)
 
 
 def test_no_bit_that_flips_in_the_data_of_a_part_changes_a_value_unnoticed() -> None:

@@ -68,6 +68,7 @@ def test_a_study_file_becomes_grids_with_every_axis_filled_in() -> None:
         "batch_size": (32,),
         "learning_rate": (0.1,),
         "momentum": (0.9,),
+        "weight_decay": (0.0,),
         "label_noise": (0.0,),
         "schedule": ("constant",),
         "seed": (0, 1, 2, 3, 4),

@@ -47,6 +47,7 @@ class Misbehaving(Workload):
         ),
     )
     chance_error = 0.5
+    stackable = False
 
     def data(self, axes):
         generator = torch.Generator().manual_seed(1)
@@ -75,3 +76,10 @@ class Misbehaving(Workload):
                 os._exit(7)
             raise ArithmeticError("this cell was asked to <b>fail</b>")
         return targets
+
+
+class MisbehavingTogether(Misbehaving):
+    """The same, trained many cells at once."""
+
+    name = "misbehaving_together"
+    stackable = True

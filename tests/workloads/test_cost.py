@@ -13,7 +13,12 @@ def test_a_perceptron_costs_two_operations_a_weight():
 
 
 def test_training_costs_three_forward_passes_an_example():
-    assert training_flops(ModelCost(parameter_count=1, forward_flops_per_example=100), 7) == 2100
+    assert (
+        training_flops(
+            ModelCost(parameter_count=1, forward_flops_per_example=100, forward_operations=1), 7
+        )
+        == 2100
+    )
 
 
 class Convolving(Signs):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workloads.evaluation import evaluation_steps
+from workloads.training.evaluation import evaluation_steps
 
 
 def test_looks_stand_at_powers_of_root_two_below_the_last_step():

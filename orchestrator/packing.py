@@ -1,0 +1,161 @@
+"""Which cells share a trial: packs of one shape, long enough to be worth a trial, balanced.
+
+What a pack holds depends on the cells, the store's measurements and the cluster's size alone, so
+that the same plan makes the same packs. No row depends on it.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from orchestrator.cell import Cell, canonical_json
+from orchestrator.resources import Resources
+from workloads.axis import AxisValue
+from workloads.cost import ModelCost, training_flops
+from workloads.training.arithmetic import Arithmetic, Choice
+
+__all__ = ["Pack", "Shape", "assumed_seconds", "make_packs"]
+
+PACK_SECONDS = 25.0
+"""Predicted length of a pack of a long study. One trial costs 0.05–0.1 s of scheduling, so that
+25 s keep that below 0.5 %, while a lost worker repeats little."""
+
+SHORTEST_PACK_SECONDS = 1.0
+"""Predicted length of a pack of a short study, which is cut to keep all workers busy: below it a
+trial costs more than what it balances."""
+
+PACKS_PER_SLOT = 4
+"""Packs that a worker trains of a short study: started longest first, the last of them ends at
+most a quarter of the whole time after the others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pack:
+    """Cells that one Ray Tune trial trains: of one shape, stacked as far as memory goes."""
+
+    cells: tuple[Cell, ...]
+    """The members, longest first."""
+    arithmetic: Arithmetic
+    """How their steps are computed: fixed by their shape."""
+    cpus: float
+    """CPUs that the trial holds."""
+    gpus: float
+    """GPUs that the trial holds; a fraction shares a device."""
+    resumes: str | None = None
+    """`pack_id` whose checkpoint holds members that are under way; None: only its own may."""
+
+    @cached_property
+    def pack_id(self) -> str:
+        """16 hex digits over the sorted cell_ids and the arithmetic path."""
+        identity = [self.arithmetic.value, *sorted(cell.cell_id for cell in self.cells)]
+        return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]
+
+    def holding(self, cells: Sequence[Cell]) -> "Pack":
+        """Return a pack of `cells`, some of this one's, that goes on where this one was."""
+        return replace(self, cells=tuple(cells), resumes=self.pack_id)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What cells must share to be stacked, and what the cost of a step depends on."""
+
+    model_size: AxisValue
+    batch_size: int
+    data_fingerprint: str
+
+    @classmethod
+    def of(cls, cell: Cell) -> "Shape":
+        """Return the shape of a cell."""
+        return cls(cell.model_size, cell.batch_size, cell.data_fingerprint)
+
+
+STEP_SECONDS: Mapping[Arithmetic, float] = {
+    Arithmetic.ONE_BY_ONE: 1.2e-4,
+    Arithmetic.STACKED_LAYERS: 3e-6,
+    Arithmetic.STACKED_MODULES: 3e-5,
+}
+"""Assumed fixed cost of a cell's step where nothing was measured: Python and starts of operations,
+shared by a stack (measured on one CPU thread: see benchmarks/README.md)."""
+
+FLOPS_PER_SECOND = 4e10
+"""Assumed arithmetic rate where nothing was measured: one CPU thread on small matrices."""
+
+
+def assumed_seconds(
+    cell: Cell, cost: ModelCost, arithmetic: Arithmetic, evaluation_flops: float
+) -> float:
+    """Return the seconds that a cell is assumed to take where none of its shape was measured."""
+    flops = training_flops(cost, cell.steps * cell.batch_size) + evaluation_flops
+    return cell.steps * STEP_SECONDS[arithmetic] + flops / FLOPS_PER_SECOND
+
+
+def make_packs(
+    cells: Sequence[Cell],
+    choices: Mapping[Shape, Choice],
+    parameters: Mapping[AxisValue, int],
+    resources: Resources,
+    seconds: Callable[[Cell], float],
+    slots: Callable[[float, float], int],
+    open_packs: Mapping[str, Sequence[str]],
+) -> tuple[Pack, ...]:
+    """Return packs of one shape each: first those that go on where one stopped, then the rest.
+
+    Both longest first. `open_packs`: cell_ids of the members of packs with a checkpoint.
+    `parameters`: of the model, by `model_size`. `seconds`: predicted time of a cell in a stack.
+    `slots`: how many trials that hold so many CPUs and GPUs run at once.
+    """
+    resumed = _resumed(cells, open_packs)
+    going_on = {cell.cell_id for _, members in resumed for cell in members}
+    shapes: dict[Shape, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        if cell.cell_id not in going_on:
+            shapes[Shape.of(cell)].append(cell)
+
+    def pack(members: Sequence[Cell], resumes: str | None = None) -> tuple[float, Pack]:
+        shape = Shape.of(members[0])
+        cpus, gpus = resources.for_parameters(parameters[shape.model_size])
+        ordered = sorted(members, key=lambda cell: (-cell.steps, cell.cell_id))
+        made = Pack(
+            cells=tuple(ordered),
+            arithmetic=choices[shape].arithmetic,
+            cpus=cpus,
+            gpus=gpus,
+            resumes=resumes,
+        )
+        return sum(map(seconds, members)), made
+
+    totals = {shape: sum(map(seconds, members)) for shape, members in shapes.items()}
+    whole = 0.0
+    for shape, total in totals.items():
+        whole += total / slots(*resources.for_parameters(parameters[shape.model_size]))
+    target = min(max(whole / PACKS_PER_SLOT, SHORTEST_PACK_SECONDS), PACK_SECONDS)
+    packs = []
+    for shape, members in shapes.items():
+        members.sort(key=lambda cell: (-cell.steps, cell.cell_id))
+        number = min(max(1, round(totals[shape] / target)), len(members))
+        packs += [pack(members[first::number]) for first in range(number)]
+    first = [pack(members, pack_id) for pack_id, members in resumed]
+    return (*_longest_first(first), *_longest_first(packs))
+
+
+def _longest_first(packs: Sequence[tuple[float, Pack]]) -> list[Pack]:
+    ordered = sorted(packs, key=lambda item: (-item[0], item[1].pack_id))
+    return [pack for _, pack in ordered]
+
+
+def _resumed(
+    cells: Sequence[Cell], open_packs: Mapping[str, Sequence[str]]
+) -> list[tuple[str, list[Cell]]]:
+    """Return the cells that go on where a pack stopped, by that pack; each cell once.
+
+    A pack may be open twice, under its old name and under the one that it went on with.
+    """
+    wanted = {cell.cell_id: cell for cell in cells}
+    resumed: list[tuple[str, list[Cell]]] = []
+    for pack_id, members in sorted(open_packs.items(), key=lambda item: (len(item[1]), item[0])):
+        mine = [wanted.pop(cell_id) for cell_id in members if cell_id in wanted]
+        for shape in dict.fromkeys(map(Shape.of, mine)):
+            resumed.append((pack_id, [cell for cell in mine if Shape.of(cell) == shape]))
+    return resumed

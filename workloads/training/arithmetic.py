@@ -1,0 +1,194 @@
+"""Which arithmetic path a shape takes: fixed by the shape, never by how many cells are packed.
+
+- `STACKED_LAYERS`: an `nn.Sequential` of linear, convolution and a few other layers.
+- `STACKED_MODULES`: any other module of supported layers, through torch.func.
+- `ONE_BY_ONE`: what cannot be stacked, and what is so large that stacking gains nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from workloads.axis import AxisValue
+from workloads.base import Split, Workload
+from workloads.cost import model_cost
+from workloads.recipe import Recipe
+from workloads.resident import load_data
+from workloads.training.initial import initial_model
+from workloads.training.layer_stack import LayerStack, layer_stack_fault
+from workloads.training.module_stack import ModuleStack, module_fault
+from workloads.training.one_by_one import OneByOne
+from workloads.training.precision import float32_arithmetic
+from workloads.training.stepper import Hyperparameters, Stepper
+
+__all__ = ["Arithmetic", "Choice", "choose_arithmetic", "new_stepper"]
+
+FLOPS_PER_OPERATION = 2**19
+"""On a CPU, forward FLOPs of a batch per operation above which cells train one by one. Starting an
+operation costs 2–5 µs, so that stacking gains nothing where each computes for 10 µs itself
+(measured at 6e10 FLOP/s: see benchmarks/README.md)."""
+
+TRIAL_MEMBERS = 5
+TRIAL_STEPS = 2
+TRIAL_EXAMPLES = 77
+"""Evaluated after the trial's steps: a number that no vector length divides."""
+
+TRIAL_TOLERANCE = 1e-4
+"""Largest difference, relative to the largest value of a tensor, between a stacked and a plain
+model after the trial's steps: float32 rounds at 6e-8, and a wrong mask or layer is off by 1."""
+
+
+class Arithmetic(StrEnum):
+    """How a cell's steps are computed; recorded in its row."""
+
+    ONE_BY_ONE = "one by one"
+    STACKED_LAYERS = "stacked layers"
+    STACKED_MODULES = "stacked modules"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The path of one shape, and why it is not a faster one."""
+
+    arithmetic: Arithmetic
+    reason: str = ""
+    """In words; empty where nothing keeps the shape from the fastest path."""
+
+
+def new_stepper(
+    arithmetic: Arithmetic,
+    workload: Workload,
+    models: Sequence[nn.Module],
+    recipes: Sequence[Recipe],
+    example: Tensor,
+) -> Stepper:
+    """Return `models` (on the device of `example`, one input) ready for their first step."""
+    if arithmetic is Arithmetic.ONE_BY_ONE:
+        if len(models) != 1:
+            raise ValueError(f"{len(models)} cells cannot be stacked one by one.")
+        return OneByOne(workload, models[0], recipes[0], example.device)
+    hyperparameters = Hyperparameters.of(recipes, example.device)
+    kind = LayerStack if arithmetic is Arithmetic.STACKED_LAYERS else ModuleStack
+    return kind(workload, models, hyperparameters, example)
+
+
+def choose_arithmetic(
+    workload: Workload,
+    size: AxisValue,
+    axes: tuple[tuple[str, AxisValue], ...],
+    batch_size: int,
+    device_type: str = "cpu",
+) -> Choice:
+    """Return the path of cells of one model size and batch size on 'cpu' or 'cuda'.
+
+    A stacked path is tried out on a few steps, on the CPU: a member must come out the same to the
+    last bit in every place of every stack, and equal to the plain model but for rounding.
+    """
+    return _choice(workload, size, axes, batch_size, device_type)
+
+
+@lru_cache(maxsize=4096)
+def _choice(
+    workload: Workload,
+    size: AxisValue,
+    axes: tuple[tuple[str, AxisValue], ...],
+    batch_size: int,
+    device_type: str,
+) -> Choice:
+    if not workload.stackable:
+        return Choice(Arithmetic.ONE_BY_ONE, "the workload says that its cells are not stackable")
+    cost = model_cost(workload, size, dict(axes))
+    flops = cost.forward_flops_per_example * batch_size
+    if device_type == "cpu" and flops > FLOPS_PER_OPERATION * cost.forward_operations:
+        return Choice(Arithmetic.ONE_BY_ONE, "the model is so large that stacking gains nothing")
+    pool = load_data(workload, dict(axes)).train
+    trial = _Trial(workload, size, axes, batch_size, pool)
+    example = pool.inputs[0]
+    reason = layer_stack_fault(trial.models(1)[0], example)
+    if reason is None:
+        reason = trial.fault(Arithmetic.STACKED_LAYERS)
+    if reason is None:
+        return Choice(Arithmetic.STACKED_LAYERS)
+    fault = module_fault(trial.models(1)[0]) or trial.fault(Arithmetic.STACKED_MODULES)
+    if fault is None:
+        return Choice(Arithmetic.STACKED_MODULES, reason)
+    return Choice(Arithmetic.ONE_BY_ONE, fault)
+
+
+class _Trial:
+    """A few steps of a few members, stacked in several ways."""
+
+    def __init__(
+        self,
+        workload: Workload,
+        size: AxisValue,
+        axes: tuple[tuple[str, AxisValue], ...],
+        batch_size: int,
+        pool: Split,
+    ) -> None:
+        self._workload, self._pool = workload, pool
+        self._batch = min(batch_size, len(pool))
+        recipe = Recipe(
+            train_examples=len(pool),
+            model_size=size,
+            batch_size=self._batch,
+            learning_rate=0.01,
+            momentum=0.5,
+            steps=TRIAL_STEPS,
+            seed=0,
+            axes=axes,
+        )
+        self._recipes = [
+            replace(recipe, seed=i % 2, learning_rate=0.01 * (i + 1)) for i in range(TRIAL_MEMBERS)
+        ]
+
+    def models(self, number: int, first: int = 0) -> list[nn.Module]:
+        """Return new initial models of some members."""
+        some = self._recipes[first : first + number]
+        return [initial_model(self._workload, recipe) for recipe in some]
+
+    def fault(self, arithmetic: Arithmetic) -> str | None:
+        """Return what is wrong with a stacked path for this shape, or None."""
+        try:
+            together = self._after_steps(arithmetic, 0, TRIAL_MEMBERS)
+            alone = [self._after_steps(arithmetic, i, 1) for i in (0, 3)]
+        except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
+            return f"{arithmetic}: {type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        for i, own in zip((0, 3), alone, strict=True):
+            if not torch.equal(own, together[i : i + 1]):
+                return f"{arithmetic}: at this shape it rounds by the place in the stack"
+        plain = self._after_steps(Arithmetic.ONE_BY_ONE, 3, 1)
+        largest = (plain - alone[1]).abs().max()
+        if not largest <= TRIAL_TOLERANCE * plain.abs().max():
+            return f"{arithmetic}: the stacked model is not the plain one (off by {largest:.3g})"
+        return None
+
+    def _after_steps(self, arithmetic: Arithmetic, first: int, number: int) -> Tensor:
+        """Return the (number, m) losses and outputs of members after the trial's steps."""
+        members = range(first, first + number)
+        pool = self._pool
+        stepper = new_stepper(
+            arithmetic,
+            self._workload,
+            self.models(number, first),
+            [self._recipes[i] for i in members],
+            pool.inputs[0],
+        )
+        seen = []
+        with float32_arithmetic(), stepper.running():
+            for step in range(TRIAL_STEPS):
+                rows = torch.cat([self._rows(i, step) for i in members])
+                seen.append(
+                    stepper.step(step, pool.inputs[rows], pool.targets[rows]).view(number, 1)
+                )
+            rows = torch.stack([torch.arange(TRIAL_EXAMPLES) % len(pool)] * number)
+            outputs = stepper.outputs(slice(0, number), pool.inputs[rows])
+        return torch.cat([*seen, outputs.reshape(number, -1)], 1)
+
+    def _rows(self, member: int, step: int) -> Tensor:
+        start = (member * TRIAL_STEPS + step) * self._batch
+        return torch.arange(start, start + self._batch) % len(self._pool)
