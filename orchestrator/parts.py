@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,11 @@ WORDS = {
     NUMBER: "a finite number",
     TIME: "a datetime with a time zone",
 }
+
+PLAIN = {TEXT: str, COUNT: int, NUMBER: float}
+"""The Python type of nearly all values of a column; numbers of numpy fit too."""
+
+STATUSES = frozenset(map(str, Status))
 
 
 class DamagedError(Exception):
@@ -142,21 +148,12 @@ def table_from_rows(table: Table, rows: Sequence[Mapping[str, Any]]) -> pa.Table
     """
     schema = SCHEMAS[table]
     known = set(schema.names)
-    for index, row in enumerate(rows):
-        place = f"Row {index} of {table} (cell {row.get(columns.CELL_ID)!r})"
-        if missing := sorted(known - row.keys()):
-            raise StoreError(
-                f"{place} lacks {', '.join(missing)}. Every row names every column; "
-                "give None where a nullable one is unknown."
-            )
-        if unknown := sorted(row.keys() - known):
-            raise StoreError(
-                f"{place} has the unknown columns {', '.join(unknown)}. "
-                f"Allowed: {', '.join(schema.names)}."
-            )
-        for field in schema:
-            _check(place, field, row[field.name])
-    arrays = [pa.array([row[field.name] for row in rows], field.type) for field in schema]
+    if not all(row.keys() == known for row in rows):
+        _raise_first_fault(table, rows)
+    values = _columns(schema.names, rows)
+    if not all(_column_fits(field, values[field.name]) for field in schema):
+        _raise_first_fault(table, rows)
+    arrays = [pa.array(values[field.name], field.type) for field in schema]
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
@@ -204,6 +201,60 @@ def decoded(table: Table, data: bytes, names: Sequence[str] | None = None) -> Pa
     return Part(rows if names is None else rows.select(names), version)
 
 
+def _columns(
+    names: Sequence[str], rows: Sequence[Mapping[str, Any]]
+) -> Mapping[str, Sequence[object]]:
+    """Return the values of every column; each row has all `names`."""
+    if not rows:
+        return dict.fromkeys(names, ())
+    return dict(zip(names, zip(*map(itemgetter(*names), rows), strict=True), strict=True))
+
+
+def _column_fits(field: pa.Field, values: Sequence[object]) -> bool:
+    """Return whether `_check` would pass every value of a column.
+
+    A column of one plain Python type, as nearly all are, is looked at by calls that loop in C:
+    about 20 times as fast as value by value.
+    """
+    types = set(map(type, values))
+    if type(None) in types:
+        if not field.nullable:
+            return False
+        values = [value for value in values if value is not None]
+        types.discard(type(None))
+    plain = types == {PLAIN.get(field.type)} and _plainly_fits(field.type, values)
+    if not plain and not all(_fits(field.type, value) for value in values):
+        return False
+    return field.name != columns.STATUS or STATUSES.issuperset(values)
+
+
+def _plainly_fits(kind: pa.DataType, values: Sequence[Any]) -> bool:
+    """Return True if the values, all of the plain type of `kind`, fit; False says nothing yet."""
+    if kind == COUNT:
+        return bool(min(values) >= -(2**63) and max(values) < 2**63)
+    return kind == TEXT or (kind == NUMBER and all(map(math.isfinite, values)))
+
+
+def _raise_first_fault(table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Raise `StoreError` about the first value that does not fit, row by row."""
+    schema = SCHEMAS[table]
+    known = set(schema.names)
+    for index, row in enumerate(rows):
+        place = f"Row {index} of {table} (cell {row.get(columns.CELL_ID)!r})"
+        if missing := sorted(known - row.keys()):
+            raise StoreError(
+                f"{place} lacks {', '.join(missing)}. Every row names every column; "
+                "give None where a nullable one is unknown."
+            )
+        if unknown := sorted(row.keys() - known):
+            raise StoreError(
+                f"{place} has the unknown columns {', '.join(unknown)}. "
+                f"Allowed: {', '.join(schema.names)}."
+            )
+        for field in schema:
+            _check(place, field, row[field.name])
+
+
 def _check(place: str, field: pa.Field, value: object) -> None:
     if value is None:
         if not field.nullable:
@@ -213,7 +264,7 @@ def _check(place: str, field: pa.Field, value: object) -> None:
             f"{place} has {field.name} = {value!r} ({type(value).__name__}); "
             f"it must be {WORDS[field.type]}{' or None' if field.nullable else ''}."
         )
-    elif field.name == columns.STATUS and value not in set(Status):
+    elif field.name == columns.STATUS and value not in STATUSES:
         raise StoreError(f"{place} has status {value!r}; it must be one of {', '.join(Status)}.")
 
 

@@ -3,13 +3,11 @@
 Planning touches nothing. What is done is decided by the store alone: **run = plan - store**.
 """
 
-import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, cast
+from operator import attrgetter
+from typing import cast
 
 import pandas as pd
 import torch
@@ -17,23 +15,21 @@ import torch
 from analysis import columns
 from cluster.capacity import NodeResources, slots_of
 from cluster.local import usable_cpus
-from orchestrator.budget import BudgetError
-from orchestrator.cell import Cell
-from orchestrator.constraint import ConstraintError
+from orchestrator.cell import Cell, WorkloadAxes
 from orchestrator.errors import PlanError
+from orchestrator.grid_cells import grid_cells, usable
 from orchestrator.packing import Pack, Shape, assumed_seconds, make_packs
 from orchestrator.store import Store
-from orchestrator.study import Grid, Study
+from orchestrator.study import Study
 from workloads.axis import AxisValue
 from workloads.base import Workload
 from workloads.cost import ModelCost, model_cost, training_flops
-from workloads.resident import data_fingerprint, load_data
+from workloads.resident import load_data
 from workloads.source import source_hash
-from workloads.training import TRAINING_VERSION
 from workloads.training.arithmetic import Choice, choose_arithmetic
 from workloads.training.lockstep import evaluation_flops
 
-__all__ = ["GridPlan", "Plan", "ShapePath", "local_slots", "plan_study"]
+__all__ = ["GridPlan", "Plan", "ShapePath", "local_slots", "plan_study", "refreshed"]
 
 CONFIRMED_POINTS = 100_000
 """Studies of more grid points than this need an explicit yes: 10⁵ is the size we test for."""
@@ -118,6 +114,12 @@ class ResourceNeed:
     """GPUs of a trial."""
 
 
+def local_slots(cpus: float, gpus: float) -> int:
+    """Return how many trials that hold so many CPUs and GPUs run at once on this machine."""
+    machine = NodeResources(name="here", cpus=usable_cpus(), gpus=torch.cuda.device_count())
+    return max(1, slots_of(cpus, gpus, [machine]))
+
+
 def plan_study(
     study: Study,
     store: Store | None = None,
@@ -142,18 +144,56 @@ def plan_study(
             f"{study.source}: the grids have {points:,} points; more than "
             f"{CONFIRMED_POINTS:,} need --yes. Pass --yes, or take values off an axis."
         )
-    membership = {grid.name: tuple(grid_cells(study, grid)) for grid in study.grids}
-    cells = {cell.cell_id: cell for members in membership.values() for cell in members}
+    cells: dict[str, Cell] = {}
+    membership: dict[str, tuple[str, ...]] = {}
+    for grid in study.grids:
+        members = {cell.cell_id: cell for cell in grid_cells(study, grid)}
+        membership[grid.name] = tuple(members)
+        cells |= members
+    return _plan(study, membership, cells, store, retry_failed, mix_sources, slots or local_slots)
+
+
+def refreshed(
+    plan: Plan,
+    store: Store,
+    *,
+    retry_failed: bool = False,
+    mix_sources: bool = False,
+    slots: Callable[[float, float], int] = local_slots,
+) -> Plan:
+    """Return what `plan_study` would by what `store` says now, without making the cells again.
+
+    The options are those of `plan_study`, and so are the errors.
+    """
+    membership = {grid.name: grid.cell_ids for grid in plan.grids}
+    return _plan(plan.study, membership, plan.cells, store, retry_failed, mix_sources, slots)
+
+
+def _plan(
+    study: Study,
+    membership: Mapping[str, tuple[str, ...]],
+    cells: Mapping[str, Cell],
+    store: Store | None,
+    retry_failed: bool,
+    mix_sources: bool,
+    slots: Callable[[float, float], int],
+) -> Plan:
+    """Return the plan of `cells`, which are those of the grids in `membership`, by cell_id."""
+    # Failures first: a cell that is trained between the two reads has its row in the second.
+    failed = store.failed_attempts() if store is not None else set()
     rows = _known_rows(store)
     if not mix_sources:
         _refuse_mixed_sources(study.workload, rows)
-    statuses = _statuses(cells, rows, store.failed_cell_ids() if store and len(cells) else set())
+    statuses = _statuses(cells, rows, failed)
     runnable = {"new", "failed"} if retry_failed else {"new"}
     to_run = [cell for cell_id, cell in cells.items() if statuses[cell_id] in runnable]
-    with _usable(study.workload):
+    # What a cell costs is worked out once for all that do the same work, which are most.
+    counts = Counter(map(_work, to_run))
+    examples = {_work(cell): cell for cell in to_run}
+    with usable(study.workload):
         costs = _costs(study.workload, cells.values())
-        choices = _choices(study, to_run, costs)
-        evaluation = _evaluation_flops(study.workload, to_run, costs)
+        choices = _choices(study, examples.values(), costs)
+        evaluation = _evaluation_flops(study.workload, examples, costs)
     rates = _measured_rates(rows)
 
     def seconds(cell: Cell) -> float:
@@ -161,17 +201,19 @@ def plan_study(
         if rate is not None:
             return rate * cell.steps
         choice = choices[Shape.of(cell)]
-        flops = evaluation[cell.cell_id]
+        flops = evaluation[_work(cell)]
         return assumed_seconds(cell, costs[_shape(cell)], choice.arithmetic, flops)
 
-    measured = [cell.cell_id for cell in to_run if _measured_shape(cell) in rates]
+    predicted = {work: seconds(cell) for work, cell in examples.items()}
+
+    def total(value: Callable[[Cell], float]) -> float:
+        return sum(value(cell) * counts[work] for work, cell in examples.items())
+
     return Plan(
         study=study,
         grids=tuple(
             GridPlan(
-                name=name,
-                cell_ids=tuple(cell.cell_id for cell in members),
-                statuses=Counter(statuses[cell.cell_id] for cell in members),
+                name=name, cell_ids=members, statuses=Counter(map(statuses.__getitem__, members))
             )
             for name, members in membership.items()
         ),
@@ -180,125 +222,38 @@ def plan_study(
         packs=make_packs(
             to_run,
             choices,
-            {cell.model_size: costs[_shape(cell)].parameter_count for cell in to_run},
+            {cell.model_size: costs[_shape(cell)].parameter_count for cell in examples.values()},
             study.resources,
-            seconds,
-            slots or local_slots,
+            lambda cell: predicted[_work(cell)],
+            slots,
             store.open_packs() if store is not None and to_run else {},
         ),
         steps=sum(cell.steps for cell in to_run),
-        training_flops=sum(
-            training_flops(costs[_shape(cell)], cell.steps * cell.batch_size) for cell in to_run
+        training_flops=total(
+            lambda cell: training_flops(costs[_shape(cell)], cell.steps * cell.batch_size)
         ),
-        evaluation_flops=sum(evaluation.values()),
-        paths=_paths(to_run, choices),
-        predicted_seconds=sum(map(seconds, to_run)),
-        unmeasured_cells=len(to_run) - len(measured),
-        resources=_resource_needs(study, to_run, costs),
+        evaluation_flops=total(lambda cell: evaluation[_work(cell)]),
+        paths=_paths(counts, examples, choices),
+        predicted_seconds=total(lambda cell: predicted[_work(cell)]),
+        unmeasured_cells=sum(
+            counts[work] for work, cell in examples.items() if _measured_shape(cell) not in rates
+        ),
+        resources=_resource_needs(study, examples.values(), costs),
     )
 
 
-def grid_cells(study: Study, grid: Grid) -> Iterator[Cell]:
-    """Yield the cells of one grid that satisfy its constraint.
+_Work = tuple[object, ...]
 
-    Raises `StudyFileError`, with the line, for a cell that cannot be trained: a shard without
-    examples, or a batch larger than its shard.
-    """
-    workload = study.workload
-    own = sorted(axis.name for axis in workload.axes)
-    defaults = {axis.name: axis.default for axis in workload.axes}
-    names = list(grid.axes)
-    facts: dict[tuple[tuple[str, AxisValue], ...], tuple[int, str]] = {}
-    matched = False
-    for values in itertools.product(*grid.axes.values()):
-        point: dict[str, Any] = dict(zip(names, values, strict=True))
-        axes = tuple((name, point[name]) for name in own)
-        if axes not in facts:
-            with _usable(workload):
-                facts[axes] = _data_facts(workload, axes)
-        pool, fingerprint = facts[axes]
-        train_examples = round(point["dataset_fraction"] * pool)
-        if train_examples < 1:
-            raise study.located(
-                grid.lines["dataset_fraction"],
-                f"dataset_fraction {point['dataset_fraction']:g} of the {pool:,} training examples "
-                f"is no example; allowed: at least {0.5 / pool:.3g}. Raise it.",
-            )
-        with _located(study, grid, "budget"):
-            steps = grid.budget.steps(
-                train_examples=train_examples,
-                batch_size=point["batch_size"],
-                learning_rate=point["learning_rate"],
-            )
-        if grid.where is not None:
-            with _located(study, grid, "where"):
-                wanted = grid.where.holds(
-                    {**point, "train_examples": train_examples, "steps": steps}
-                )
-            if not wanted:
-                continue
-        if point["batch_size"] > train_examples:
-            raise study.located(
-                grid.lines["batch_size"],
-                f"grid '{grid.name}' has batch_size {point['batch_size']} for a shard of "
-                f"{train_examples} examples (dataset_fraction {point['dataset_fraction']:g} of "
-                f"{pool:,}); a batch is at most the shard. "
-                "Add 'where: batch_size <= train_examples', or take the value off the axis.",
-            )
-        matched = True
-        yield Cell(
-            workload=workload.name,
-            workload_version=workload.version,
-            data_fingerprint=fingerprint,
-            dataset_fraction=point["dataset_fraction"],
-            train_examples=train_examples,
-            model_size=point["model_size"],
-            batch_size=point["batch_size"],
-            learning_rate=point["learning_rate"],
-            momentum=point["momentum"],
-            weight_decay=point["weight_decay"],
-            seed=point["seed"],
-            steps=steps,
-            budget=grid.budget.wording,
-            workload_axes=axes,
-            default_axes=tuple(name for name, value in axes if value == defaults[name]),
-            training_version=TRAINING_VERSION,
-        )
-    if not matched:
-        raise study.located(
-            grid.lines["where"],
-            f"grid '{grid.name}' has no cell: none of its points satisfies its 'where'. "
-            "Loosen the constraint or widen an axis.",
-        )
-
-
-@contextmanager
-def _located(study: Study, grid: Grid, key: str) -> Iterator[None]:
-    """Add the line of the grid's `key` to errors that come of a combination of its values."""
-    try:
-        yield
-    except (BudgetError, ConstraintError) as error:
-        raise study.located(grid.lines[key], f"grid '{grid.name}': {error}") from error
-
-
-@contextmanager
-def _usable(workload: Workload) -> Iterator[None]:
-    """Turn what a workload raises while it is only looked at into a `PlanError`."""
-    try:
-        yield
-    except Exception as error:
-        raise PlanError(
-            f"The workload '{workload.name}' cannot be planned: its data or model raised "
-            f"{type(error).__name__}: {error}. Install what it lacks or mend it; its conformance "
-            "test (workloads.testing.WorkloadConformance) shows the place."
-        ) from error
-
-
-@lru_cache(maxsize=1024)
-def _data_facts(workload: Workload, axes: tuple[tuple[str, AxisValue], ...]) -> tuple[int, str]:
-    """Return the size of the pool and the fingerprint of the data."""
-    data = load_data(workload, dict(axes), "cpu")
-    return len(data.train), data_fingerprint(workload, dict(axes))
+_work: Callable[[Cell], _Work] = attrgetter(
+    "model_size",
+    "batch_size",
+    "data_fingerprint",
+    "workload_axes",
+    "train_examples",
+    "steps",
+    "evaluation_schedule",
+)
+"""What the time of a cell depends on."""
 
 
 KNOWN_COLUMNS = (
@@ -358,18 +313,12 @@ def _measured_rates(rows: pd.DataFrame) -> dict[_MeasuredShape, float]:
     return cast(dict[_MeasuredShape, float], rates)
 
 
-def local_slots(cpus: float, gpus: float) -> int:
-    """Return how many trials that hold so many CPUs and GPUs run at once on this machine."""
-    machine = NodeResources(name="here", cpus=usable_cpus(), gpus=torch.cuda.device_count())
-    return max(1, slots_of(cpus, gpus, [machine]))
-
-
 def _choices(
-    study: Study, to_run: Sequence[Cell], costs: Mapping["_Shape", ModelCost]
+    study: Study, cells: Iterable[Cell], costs: Mapping["_Shape", ModelCost]
 ) -> dict[Shape, Choice]:
     """Return the arithmetic path of every shape."""
     choices: dict[Shape, Choice] = {}
-    for cell in to_run:
+    for cell in cells:
         shape = Shape.of(cell)
         if shape not in choices:
             parameters = costs[_shape(cell)].parameter_count
@@ -384,38 +333,42 @@ def _choices(
     return choices
 
 
-def _paths(to_run: Sequence[Cell], choices: Mapping[Shape, Choice]) -> tuple[ShapePath, ...]:
-    counts = Counter(map(Shape.of, to_run))
+def _paths(
+    counts: Mapping[_Work, int], examples: Mapping[_Work, Cell], choices: Mapping[Shape, Choice]
+) -> tuple[ShapePath, ...]:
+    cells: Counter[Shape] = Counter()
+    for work, cell in examples.items():
+        cells[Shape.of(cell)] += counts[work]
     return tuple(
         ShapePath(
             model_size=shape.model_size,
             batch_size=shape.batch_size,
-            cells=counts[shape],
+            cells=number,
             choice=choices[shape],
         )
-        for shape in counts
+        for shape, number in cells.items()
     )
 
 
 def _evaluation_flops(
-    workload: Workload, to_run: Sequence[Cell], costs: Mapping["_Shape", ModelCost]
-) -> dict[str, float]:
-    """Return by cell_id the operations of all its evaluations."""
-    sizes: dict[tuple[tuple[str, AxisValue], ...], tuple[int, int]] = {}
+    workload: Workload, examples: Mapping[_Work, Cell], costs: Mapping["_Shape", ModelCost]
+) -> dict[_Work, float]:
+    """Return the operations of all evaluations of a cell, by its work."""
+    sizes: dict[WorkloadAxes, tuple[int, int]] = {}
     flops = {}
-    for cell in to_run:
+    for work, cell in examples.items():
         axes = cell.workload_axes
         if axes not in sizes:
             data = load_data(workload, dict(axes))
             sizes[axes] = len(data.validation), len(data.test)
         validation, test = sizes[axes]
-        flops[cell.cell_id] = evaluation_flops(
+        flops[work] = evaluation_flops(
             costs[_shape(cell)], cell.recipe(), validation_examples=validation, test_examples=test
         )
     return flops
 
 
-_Shape = tuple[AxisValue, tuple[tuple[str, AxisValue], ...]]
+_Shape = tuple[AxisValue, WorkloadAxes]
 
 
 def _shape(cell: Cell) -> _Shape:
@@ -430,9 +383,9 @@ def _costs(workload: Workload, cells: Iterable[Cell]) -> dict[_Shape, ModelCost]
 
 
 def _resource_needs(
-    study: Study, to_run: Sequence[Cell], costs: Mapping[_Shape, ModelCost]
+    study: Study, cells: Iterable[Cell], costs: Mapping[_Shape, ModelCost]
 ) -> tuple[ResourceNeed, ...]:
-    parameters = {cell.model_size: costs[_shape(cell)].parameter_count for cell in to_run}
+    parameters = {cell.model_size: costs[_shape(cell)].parameter_count for cell in cells}
     needs = []
     for size in sorted(parameters):
         cpus, gpus = study.resources.for_parameters(parameters[size])

@@ -66,9 +66,9 @@ def curves_frame(files: Files) -> pd.DataFrame:
     return frame
 
 
-def whole_table(files: Files, table: Table) -> pa.Table:
-    """Return all rows of a table, whether they count or not."""
-    return joined(table, sound_tables(files, table, listing(files, table)))
+def whole_table(files: Files, table: Table, names: Sequence[str] | None = None) -> pa.Table:
+    """Return all rows of a table, whether they count or not; `names`: columns, None for all."""
+    return joined(table, sound_tables(files, table, listing(files, table), names), names)
 
 
 def joined(

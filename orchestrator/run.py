@@ -23,7 +23,7 @@ from orchestrator.execution import (
 )
 from orchestrator.executor import Executor, InlineExecutor, PackEnd, PackFate
 from orchestrator.packing import Pack
-from orchestrator.planning import Plan, plan_study
+from orchestrator.planning import Plan, plan_study, refreshed
 from orchestrator.store import Store
 from orchestrator.study import Study
 from workloads.source import source_hash
@@ -106,12 +106,8 @@ def run_study(
     """
     began = time.monotonic()
     opened = store if isinstance(store, Store) else Store(store)
-    plan_options: dict[str, Any] = {
-        "retry_failed": retry_failed,
-        "confirmed": confirmed,
-        "mix_sources": mix_sources,
-    }
-    plan = plan_study(study, opened, **plan_options)
+    asked: dict[str, Any] = {"retry_failed": retry_failed, "mix_sources": mix_sources}
+    plan = plan_study(study, opened, confirmed=confirmed, **asked)
     executor: Executor
     if inline:
         executor = InlineExecutor()
@@ -128,11 +124,8 @@ def run_study(
             _refuse_unshared(opened, executor)
         nodes = executor.nodes() if plan.packs else []
         # Now that nobody else writes, and it is known how many packs train at once.
-        plan = plan_study(
-            study,
-            opened,
-            **plan_options,
-            slots=lambda cpus, gpus: max(1, slots_of(cpus, gpus, nodes)),
+        plan = refreshed(
+            plan, opened, **asked, slots=lambda cpus, gpus: max(1, slots_of(cpus, gpus, nodes))
         )
         opened.record_study(study.name, study.text)
         opened.record_grids(study.name, {grid.name: grid.cell_ids for grid in plan.grids})

@@ -145,10 +145,14 @@ class Store:
         frame: pd.DataFrame = self._whole(Table.FAILURES).sort_by(order).to_pandas()
         return frame
 
+    def failed_attempts(self) -> set[str]:
+        """Return the cells with a failed attempt, also those that have a row by now."""
+        return set(self._whole(Table.FAILURES, [CELL_ID])[CELL_ID].to_pylist())
+
     def failed_cell_ids(self) -> set[str]:
         """Return the cells with a failed attempt and no row."""
-        failed = self._whole(Table.FAILURES)[CELL_ID].to_pylist()
-        return set(failed) - self.cell_statuses().keys() if failed else set()
+        failed = self.failed_attempts()
+        return failed - self.cell_statuses().keys() if failed else set()
 
     def read_grids(self) -> dict[tuple[str, str], list[str]]:
         """Return the cell_ids of every grid, by study and grid."""
@@ -311,8 +315,8 @@ class Store:
         ):
             return compact(self._files, rows_per_part)
 
-    def _whole(self, table: Table) -> pa.Table:
-        return consistent(lambda: whole_table(self._files, table))
+    def _whole(self, table: Table, columns: Sequence[str] | None = None) -> pa.Table:
+        return consistent(lambda: whole_table(self._files, table, columns))
 
     def _holds(self, name: str, cell_ids: Sequence[str]) -> bool:
         """Return whether a part is there and sound; a damaged one is to be written again."""

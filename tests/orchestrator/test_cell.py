@@ -1,15 +1,17 @@
 """The identity of a cell: what changes it, what must not, and that it never drifts."""
 
+import hashlib
 import json
 import math
 import os
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.cell import Cell, canonical_json
@@ -144,3 +146,64 @@ json_values = st.recursive(
 def test_canonical_json_is_a_fixed_point(value):
     text = canonical_json(value)
     assert canonical_json(json.loads(text)) == text
+
+
+awkward = (
+    st.sampled_from([0, 1, 2, 0.0, -0.0, 1.0, 2.0, True, False, 0.1 * 3, 0.3, 1e22, 5e-324, "1"])
+    | st.integers(-(2**63), 2**63)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8)
+)
+"""Values of which many are equal in Python and differ in JSON, or the other way round."""
+
+SCALARS = sorted({*CELL.identity(), "weight_decay"} - {"workload_axes"})
+
+
+@st.composite
+def any_cell(draw):
+    names = sorted(draw(st.sets(st.sampled_from(["a", "b", 'c"{0}', "δ"]))))
+    axes = tuple((name, draw(awkward)) for name in names)
+    at_default = tuple(name for name in names if draw(st.booleans()))
+    values = {name: draw(awkward) for name in SCALARS}
+    return replace(CELL, workload_axes=axes, default_axes=at_default, **values)
+
+
+@settings(max_examples=500)
+@given(any_cell())
+def test_a_cell_id_is_the_hash_of_the_canonical_json_of_the_identity(cell):
+    text = canonical_json(cell.identity())
+    assert cell.cell_id == hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def test_the_identity_of_a_value_is_its_own_whatever_equal_value_came_before():
+    texts = {"True": "true", "1": "1", "1.0": "1.0"}
+    for value in (1, 1.0, True, 1):
+        for cell in (
+            replace(CELL, model_size=value),
+            replace(CELL, workload_axes=(("depth", value),)),
+        ):
+            text = canonical_json(cell.identity())
+            assert texts[str(value)] in text
+            assert cell.cell_id == hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({"learning_rate": math.nan}, "value.learning_rate is nan"),
+        ({"model_size": np.float64(4.0)}, "value.model_size is a float64"),
+        ({"workload_axes": (("depth", np.int64(4)),)}, "value.workload_axes.depth is a int64"),
+        ({"workload_axes": (("depth", {4}),)}, "value.workload_axes.depth is a set"),
+    ],
+)
+def test_a_cell_without_stable_bytes_has_no_id_and_says_where(change, place):
+    with pytest.raises((TypeError, ValueError), match=place):
+        _ = replace(CELL, **change).cell_id
+
+
+def test_a_cell_that_travels_or_varies_has_the_identity_of_its_values():
+    assert CELL.cell_id
+    assert pickle.loads(pickle.dumps(CELL)).cell_id == CELL.cell_id
+    varied = replace(CELL, seed=4)
+    assert varied.cell_id == replace(varied).cell_id != CELL.cell_id
+    assert replace(CELL) == CELL

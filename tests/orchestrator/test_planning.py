@@ -1,5 +1,6 @@
 """run = plan - store: which cells are planned, how they are packed, and that nothing is touched."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -7,14 +8,17 @@ import pytest
 import torch
 from torch import nn
 
+from orchestrator.cell import Cell
 from orchestrator.errors import PlanError, StudyFileError
-from orchestrator.planning import grid_cells, plan_study
+from orchestrator.grid_cells import grid_cells
+from orchestrator.planning import plan_study, refreshed
 from orchestrator.run import run_study
 from orchestrator.store import Store
 from orchestrator.study import Study
 from workloads.axis import Axis, AxisKind
 from workloads.base import Data, Split
 from workloads.digits import Digits
+from workloads.training import TRAINING_VERSION
 
 STUDY = """
 name: small
@@ -201,3 +205,86 @@ def test_a_fraction_below_one_example_is_refused():
 def test_shards_of_one_seed_share_streams_but_not_identity(study):
     cells = list(grid_cells(study, study.grids[0]))
     assert len({cell.cell_id for cell in cells}) == len(cells)
+
+
+@pytest.mark.parametrize(
+    ("where", "wanted"),
+    [
+        ("", lambda p: True),
+        ("steps < 300", lambda p: p["steps"] < 300),
+        (
+            "seed == 1 or batch_size * learning_rate > 2 and train_examples != 512",
+            lambda p: (
+                p["seed"] == 1 or (p["batch_size"] * p["learning_rate"] > 2 and p["n"] != 512)
+            ),
+        ),
+    ],
+)
+def test_a_grid_s_cells_are_those_of_the_plain_product(where, wanted):
+    text = """
+name: product
+workload: digits
+seeds: 3
+grids:
+  all:
+    dataset_fraction: [0.25, 0.5]
+    model_size: [4, 8]
+    batch_size: [16, 24]
+    learning_rate: [0.1, 0.25]
+    momentum: [0.0, 0.5]
+    label_noise: [0.0, 0.25]
+    budget: {epochs: 10}
+"""
+    study = Study.from_text(text + (f"    where: {where}\n" if where else ""))
+    fingerprint = study.workload.data_fingerprint({"label_noise": 0.0})
+    expected = []
+    names = ["fraction", "model_size", "batch_size", "learning_rate", "momentum", "noise", "seed"]
+    values = [0.25, 0.5], [4, 8], [16, 24], [0.1, 0.25], [0.0, 0.5], [0.0, 0.25], [0, 1, 2]
+    for point in itertools.product(*values):
+        p = dict(zip(names, point, strict=True))
+        p["n"] = round(p["fraction"] * 1024)  # digits has a pool of 1024 examples
+        p["steps"] = 10 * (p["n"] // p["batch_size"])
+        if wanted(p):
+            expected.append(
+                Cell(
+                    workload="digits",
+                    workload_version=study.workload.version,
+                    data_fingerprint=fingerprint,
+                    dataset_fraction=p["fraction"],
+                    train_examples=p["n"],
+                    model_size=p["model_size"],
+                    batch_size=p["batch_size"],
+                    learning_rate=p["learning_rate"],
+                    momentum=p["momentum"],
+                    seed=p["seed"],
+                    steps=p["steps"],
+                    budget="epochs=10",
+                    workload_axes=(("label_noise", p["noise"]),),
+                    default_axes=() if p["noise"] else ("label_noise",),
+                    training_version=TRAINING_VERSION,
+                )
+            )
+    cells = list(grid_cells(study, study.grids[0]))
+    assert cells == expected
+    assert len(cells) > 0
+    assert [cell.cell_id for cell in cells] == [cell.cell_id for cell in expected]
+
+
+def test_a_refreshed_plan_is_the_one_that_planning_anew_gives(study, tmp_path):
+    store = Store(tmp_path / "store")
+    plan = plan_study(study, store)
+    assert refreshed(plan, store) == plan
+    some = Study.from_text(STUDY.replace("seeds: 2", "seeds: 1"))
+    run_study(some, store, inline=True)
+    again = refreshed(plan, store)
+    assert again == plan_study(study, store)
+    assert (again.count("completed"), again.cells_to_run) == (7, 7)
+
+
+def test_a_refreshed_plan_refuses_rows_of_another_source(study, tmp_path, monkeypatch):
+    store = Store(tmp_path / "store")
+    plan = plan_study(study, store)
+    run_study(study, store, inline=True)
+    monkeypatch.setattr("orchestrator.planning.source_hash", lambda workload: "feedfeedfeedfeed")
+    with pytest.raises(PlanError, match="feedfeedfeedfeed"):
+        refreshed(plan, store)

@@ -147,6 +147,24 @@ def test_a_cell_that_raises_is_written_down_and_the_others_go_on(plugins, tmp_pa
     assert len(cells_of(store)) == 5
 
 
+def test_what_another_driver_trained_before_the_lock_was_ours_is_not_trained_again(
+    tmp_path, monkeypatch
+):
+    study, store = Study.from_text(DIGITS), tmp_path / "store"
+    drive = Store.drive
+
+    def late(self, driver):
+        monkeypatch.setattr(Store, "drive", drive)
+        run_study(Study.from_text(DIGITS.replace("[4, 8]", "[4]")), store, inline=True)
+        return drive(self, driver)
+
+    monkeypatch.setattr(Store, "drive", late)
+    report = run_study(study, store, inline=True)
+    assert report.tally.total == 8
+    assert report.plan.cells_to_run == 8
+    assert len(cells_of(store)) == 16
+
+
 class FailsThenTrains(InlineExecutor):
     """A trial whose worker dies after it reported a failure, and whose retry trains the cell."""
 

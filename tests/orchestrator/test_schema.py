@@ -87,6 +87,11 @@ def test_a_row_with_an_unknown_column_is_refused_by_the_column_s_name() -> None:
         ("started_at", "2026-01-01"),
         ("started_at", datetime(2026, 1, 1)),  # no zone: that is the point
         ("status", "failed"),
+        ("status", ["completed"]),
+        ("batch_size", -(2**63) - 1),
+        ("model_size", -(2**53) - 1),
+        ("model_size", -math.inf),
+        ("host", b"here"),
     ],
 )
 def test_a_value_that_does_not_fit_its_column_is_refused_by_the_column_s_name(
@@ -94,6 +99,37 @@ def test_a_value_that_does_not_fit_its_column_is_refused_by_the_column_s_name(
 ) -> None:
     with pytest.raises(StoreError, match=column):
         table_from_rows(Table.CELLS, [cell_row(1, **{column: value})])
+    sound = [cell_row(number) for number in range(4)]
+    rows = [*sound, cell_row(4, **{column: value}), cell_row(5, momentum=None)]
+    with pytest.raises(StoreError, match=rf"^Row 4 of cells \(cell '{cell_id(4)}'\) .*{column}"):
+        table_from_rows(Table.CELLS, rows)
+
+
+def test_of_several_faults_the_first_of_the_first_row_is_told() -> None:
+    rows = [cell_row(1), cell_row(2, host=None, seed="a"), cell_row(3, workload=None)]
+    with pytest.raises(StoreError, match=r"^Row 1 of cells .* seed = 'a' \(str\); it must be an"):
+        table_from_rows(Table.CELLS, rows)
+
+
+class Name(str):
+    __slots__ = ()
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("train_loss", [None, 1.5, np.float32(0.5), 3, None]),
+        ("train_loss", [None, None]),
+        ("best_validation_step", [7, None, np.int32(-7), -(2**63), 2**63 - 1]),
+        ("model_size", [2**53, -(2**53), 0.5, np.int8(1)]),
+        ("host", ["a", Name("b"), ""]),
+        ("status", [schema.Status.DIVERGED, "completed"]),
+        ("ray_version", [None, "2.60"]),
+    ],
+)
+def test_rarer_values_of_a_column_fit_beside_plain_ones(column: str, values: list[Any]) -> None:
+    rows = [cell_row(number, **{column: value}) for number, value in enumerate(values)]
+    assert table_from_rows(Table.CELLS, rows)[column].to_pylist() == values
 
 
 def test_numbers_of_numpy_and_integers_on_number_axes_are_stored_exactly() -> None:

@@ -1,0 +1,158 @@
+"""The cells of a grid: the product of its axes, less what its constraint leaves out.
+
+10⁶ cells are made of few values: what several points share is worked out once.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Any
+
+from orchestrator.budget import BudgetError
+from orchestrator.cell import Cell, WorkloadAxes
+from orchestrator.constraint import ConstraintError
+from orchestrator.errors import PlanError, StudyFileError
+from orchestrator.study import Grid, Study
+from workloads.axis import AxisValue
+from workloads.base import Workload
+from workloads.resident import data_fingerprint, load_data
+from workloads.training import TRAINING_VERSION
+
+__all__ = ["grid_cells", "usable"]
+
+
+def grid_cells(study: Study, grid: Grid) -> Iterator[Cell]:
+    """Yield the cells of one grid that satisfy its constraint.
+
+    Raises `StudyFileError`, with the line, for a cell that cannot be trained: a shard without
+    examples, or a batch larger than its shard.
+    """
+    workload = study.workload
+    defaults = {axis.name: axis.default for axis in workload.axes}
+    own = sorted(defaults)
+    names = [name for name in grid.axes if name != "seed"]
+
+    # Points share what these return, each worked out once.
+
+    @cache
+    def data(axes: WorkloadAxes) -> _DataFacts:
+        with usable(workload):
+            pool, fingerprint = _data_facts(workload, axes)
+        at_default = tuple(name for name, value in axes if value == defaults[name])
+        return _DataFacts(axes, at_default, pool, fingerprint)
+
+    @cache
+    def train_examples_of(fraction: float, pool: int) -> int:
+        if (train_examples := round(fraction * pool)) >= 1:
+            return train_examples
+        raise study.located(
+            grid.lines["dataset_fraction"],
+            f"dataset_fraction {fraction:g} of the {pool:,} training examples "
+            f"is no example; allowed: at least {0.5 / pool:.3g}. Raise it.",
+        )
+
+    @cache
+    def steps_of(train_examples: int, batch_size: int, learning_rate: float) -> int:
+        try:
+            return grid.budget.steps(
+                train_examples=train_examples, batch_size=batch_size, learning_rate=learning_rate
+            )
+        except BudgetError as error:
+            raise _located(study, grid, "budget", error) from error
+
+    matched, wording = False, grid.budget.wording
+    for values in itertools.product(*(grid.axes[name] for name in names)):
+        point: dict[str, Any] = dict(zip(names, values, strict=True))
+        facts = data(tuple([(name, point[name]) for name in own]))
+        train_examples = train_examples_of(point["dataset_fraction"], facts.pool)
+        steps = steps_of(train_examples, point["batch_size"], point["learning_rate"])
+        known = {**point, "train_examples": train_examples, "steps": steps}
+        seeds = _wanted_seeds(study, grid, known)
+        if seeds and point["batch_size"] > train_examples:
+            raise study.located(
+                grid.lines["batch_size"],
+                f"grid '{grid.name}' has batch_size {point['batch_size']} for a shard of "
+                f"{train_examples} examples (dataset_fraction {point['dataset_fraction']:g} of "
+                f"{facts.pool:,}); a batch is at most the shard. "
+                "Add 'where: batch_size <= train_examples', or take the value off the axis.",
+            )
+        for seed in seeds:
+            matched = True
+            yield Cell(
+                workload=workload.name,
+                workload_version=workload.version,
+                data_fingerprint=facts.fingerprint,
+                dataset_fraction=point["dataset_fraction"],
+                train_examples=train_examples,
+                model_size=point["model_size"],
+                batch_size=point["batch_size"],
+                learning_rate=point["learning_rate"],
+                momentum=point["momentum"],
+                weight_decay=point["weight_decay"],
+                seed=seed,
+                steps=steps,
+                budget=wording,
+                workload_axes=facts.axes,
+                default_axes=facts.at_default,
+                training_version=TRAINING_VERSION,
+            )
+    if not matched:
+        raise study.located(
+            grid.lines["where"],
+            f"grid '{grid.name}' has no cell: none of its points satisfies its 'where'. "
+            "Loosen the constraint or widen an axis.",
+        )
+
+
+@contextmanager
+def usable(workload: Workload) -> Iterator[None]:
+    """Turn what a workload raises while it is only looked at into a `PlanError`."""
+    try:
+        yield
+    except Exception as error:
+        raise PlanError(
+            f"The workload '{workload.name}' cannot be planned: its data or model raised "
+            f"{type(error).__name__}: {error}. Install what it lacks or mend it; its conformance "
+            "test (workloads.testing.WorkloadConformance) shows the place."
+        ) from error
+
+
+@dataclass(frozen=True)
+class _DataFacts:
+    """What planning needs to know of the data at one point of the workload's own axes."""
+
+    axes: WorkloadAxes
+    """Value of every axis of the workload, by name in alphabetical order."""
+    at_default: tuple[str, ...]
+    """Names of those that stand at their defaults."""
+    pool: int
+    """Size of the pool of training examples."""
+    fingerprint: str
+    """Hash of the data."""
+
+
+@lru_cache(maxsize=1024)
+def _data_facts(workload: Workload, axes: WorkloadAxes) -> tuple[int, str]:
+    """Return the size of the pool and the fingerprint of the data."""
+    data = load_data(workload, dict(axes), "cpu")
+    return len(data.train), data_fingerprint(workload, dict(axes))
+
+
+def _wanted_seeds(study: Study, grid: Grid, point: Mapping[str, AxisValue]) -> Sequence[Any]:
+    """Return the seeds with which `point`, which has all names but `seed`, is wanted."""
+    seeds = grid.axes["seed"]
+    if grid.where is None:
+        return seeds
+    try:
+        if "seed" not in grid.where.names:
+            return seeds if grid.where.holds(point) else ()
+        return [seed for seed in seeds if grid.where.holds({**point, "seed": seed})]
+    except ConstraintError as error:
+        raise _located(study, grid, "where", error) from error
+
+
+def _located(study: Study, grid: Grid, key: str, error: StudyFileError) -> StudyFileError:
+    """Return an error that comes of a combination of values, with the line of the grid's `key`."""
+    return study.located(grid.lines[key], f"grid '{grid.name}': {error}")
