@@ -100,7 +100,7 @@ ARMS = {
         train=lambda points, folder: tune_trials(points, folder, reuse_actors=True),
         sample=4,
     ),
-    "pool": Arm(title="plain loop, process pool (joblib)", train=process_pool, sample=8),
+    "pool": Arm(title="plain loop, process pool (joblib)", train=process_pool, sample=16),
 }
 
 
@@ -190,6 +190,7 @@ def compare(cells: int, baseline_cells: int, repetitions: int) -> None:
     random.Random(0).shuffle(points)
     sizes = {name: min(cells, arm.sample * baseline_cells) for name, arm in ARMS.items()}
     runs: dict[str, list[Run]] = {name: [] for name in (*ARMS, "ours")}
+    load = os.getloadavg()[0]
     for repetition in range(repetitions):
         for name, size in sizes.items():
             print(f"repetition {repetition + 1}: {name}", file=sys.stderr)
@@ -197,6 +198,8 @@ def compare(cells: int, baseline_cells: int, repetitions: int) -> None:
         print(f"repetition {repetition + 1}: ours", file=sys.stderr)
         runs["ours"].append(ours(seeds))
     titles = {name: arm.title for name, arm in ARMS.items()} | {"ours": "scaling-study run"}
+    print(*settings_lines(), sep="\n")
+    print(f"load of the machine before: {load:.1f} (an idle one has 0; others' work counts)")
     _print_report(titles, sizes | {"ours": cells}, runs, cells)
     print("\nresults against ours:")
     faults = [
@@ -219,7 +222,6 @@ def _print_report(
     runs: Mapping[str, Sequence[Run]],
     cells: int,
 ) -> None:
-    print(*settings_lines(), sep="\n")
     print(
         f"cells: {cells:,} of {WORKLOAD}, width {MODEL_SIZE}, batch {BATCH_SIZE}, {STEPS} steps; "
         f"{usable_cpus()} processes of one thread\n"
@@ -257,8 +259,8 @@ def main() -> None:
         "--baseline-cells",
         type=int,
         default=24,
-        help="cells that Ray Tune trains one a trial; 4 times as many with reuse_actors, 8 times "
-        "in the pool",
+        help="cells that Ray Tune trains one a trial; 4 times as many with reuse_actors, 16 "
+        "times in the pool",
     )
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--arm", choices=ARMS, help=argparse.SUPPRESS)
