@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from workloads.evaluation import evaluation_steps
-from workloads.sampling import batches, training_shard
 
 from workloads.base import Split
 from workloads.recipe import Recipe
 from workloads.registry import find_workload
-from workloads.training import initial_model, load_data
+from workloads.resident import load_data
+from workloads.training.evaluation import evaluation_steps
+from workloads.training.initial import initial_model
+from workloads.training.sampling import batches, training_shard
 
 __all__ = ["BATCH_SIZE", "MODEL_SIZE", "STEPS", "WORKLOAD", "train_plainly"]
 
