@@ -38,6 +38,10 @@ oneDNN chooses its code, and so its rounding, by the number of channels. A step 
 on 8 × 8 images took 230 µs a member with tiles of 4, 150 with 8, 130 with 16 and with 32, and 920
 in plain PyTorch."""
 
+CONVOLVED_ALONE = 2**14
+"""Numbers in one member's activations above which its convolution is one of its own: a grouped one
+of the same work was up to twice as slow (386 images of 8 × 4 × 4), below twice as fast."""
+
 
 class Layer(ABC):
     """One layer of n members."""
@@ -112,19 +116,20 @@ class _Conv2d(Layer):
         chosen = slice(None) if members is None else members
         weight = self.weight.value[chosen]
         bias = None if self.bias is None else self.bias.value[chosen]
-        tiles = _tiles(inputs, len(weight))
+        together = self._together(inputs, len(weight))
+        tiles = _tiles(inputs, len(weight), together)
         if members is None:
             self._tiles, self._shape = tiles, inputs.shape
         conv = self._template
         outputs = [
             functional.conv2d(
                 tile,
-                _filled(weight[own]).flatten(0, 1),
-                None if bias is None else _filled(bias[own]).flatten(),
+                _filled(weight[own], together).flatten(0, 1),
+                None if bias is None else _filled(bias[own], together).flatten(),
                 conv.stride,
                 conv.padding,
                 conv.dilation,
-                conv.groups * CONVOLVED_TOGETHER,
+                conv.groups * together,
             )
             for own, tile in tiles
         ]
@@ -133,28 +138,35 @@ class _Conv2d(Layer):
     @override
     def backward(self, gradient: Tensor, *, by_inputs: bool) -> Tensor:
         conv, weight = self._template, self.weight.value
+        together = self._tiles[0][1].shape[1] * len(weight) // self._shape[1]
+        gradients = _tiles(gradient, len(weight), together)
         by_input = []
-        gradients = _tiles(gradient, len(weight))
         for (own, tile), (_, tile_gradient) in zip(self._tiles, gradients, strict=True):
-            n = own.stop - own.start
             by_tile, by_weight, by_bias = torch.ops.aten.convolution_backward(
                 tile_gradient,
                 tile,
-                _filled(weight[own]).flatten(0, 1),
-                None if self.bias is None else [CONVOLVED_TOGETHER * weight.shape[1]],
+                _filled(weight[own], together).flatten(0, 1),
+                None if self.bias is None else [together * weight.shape[1]],
                 conv.stride,
                 conv.padding,
                 conv.dilation,
                 False,
                 [0, 0],
-                conv.groups * CONVOLVED_TOGETHER,
+                conv.groups * together,
                 [by_inputs, True, self.bias is not None],
             )
+            n = own.stop - own.start
             self.weight.velocity[own] += by_weight.view(-1, *weight.shape[1:])[:n]
             if self.bias is not None:
                 self.bias.velocity[own] += by_bias.view(-1, weight.shape[1])[:n]
             by_input.append(by_tile)
         return torch.cat(by_input, 1)[:, : self._shape[1]] if by_inputs else gradient
+
+    def _together(self, inputs: Tensor, members: int) -> int:
+        """Return how many members are convolved together: by the shape of one's activations."""
+        conv = self._template
+        largest = max(1.0, conv.out_channels / (conv.in_channels * math.prod(conv.stride)))
+        return 1 if inputs.numel() / members * largest > CONVOLVED_ALONE else CONVOLVED_TOGETHER
 
 
 class _Relu(Layer):
@@ -327,24 +339,24 @@ def _biases(layers: Sequence[nn.Module], outputs: int) -> StackedParameter | Non
     return StackedParameter(biases, (outputs,)) if biases else None
 
 
-def _tiles(activations: Tensor, members: int) -> list[tuple[slice, Tensor]]:
-    """Return (B, n · C, …) activations as tiles of `CONVOLVED_TOGETHER` members, and which.
+def _tiles(activations: Tensor, members: int, together: int) -> list[tuple[slice, Tensor]]:
+    """Return (B, n · C, …) activations as tiles of `together` members, and which these are.
 
     The last tile is filled up with zeros.
     """
     channels = activations.shape[1] // members
     tiles = []
-    for start in range(0, members, CONVOLVED_TOGETHER):
-        own = slice(start, min(start + CONVOLVED_TOGETHER, members))
+    for start in range(0, members, together):
+        own = slice(start, min(start + together, members))
         tile = activations[:, own.start * channels : own.stop * channels]
-        missing = CONVOLVED_TOGETHER * channels - tile.shape[1]
+        missing = together * channels - tile.shape[1]
         tiles.append((own, functional.pad(tile, (0, 0, 0, 0, 0, missing)).contiguous()))
     return tiles
 
 
-def _filled(values: Tensor) -> Tensor:
+def _filled(values: Tensor, together: int) -> Tensor:
     """Return (n, …) values filled up with zeros to a whole tile."""
-    missing = CONVOLVED_TOGETHER - len(values)
+    missing = together - len(values)
     return torch.cat([values, values.new_zeros(missing, *values.shape[1:])]) if missing else values
 
 
