@@ -19,6 +19,7 @@ from workloads.axis import AxisValue
 from workloads.base import Workload
 from workloads.resident import data_fingerprint, load_data
 from workloads.training import TRAINING_VERSION
+from workloads.training.evaluation import affordable_schedule
 
 __all__ = ["grid_cells", "usable"]
 
@@ -39,9 +40,9 @@ def grid_cells(study: Study, grid: Grid) -> Iterator[Cell]:
     @cache
     def data(axes: WorkloadAxes) -> _DataFacts:
         with usable(workload):
-            pool, fingerprint = _data_facts(workload, axes)
+            pool, validation, fingerprint = _data_facts(workload, axes)
         at_default = tuple(name for name, value in axes if value == defaults[name])
-        return _DataFacts(axes, at_default, pool, fingerprint)
+        return _DataFacts(axes, at_default, pool, validation, fingerprint)
 
     @cache
     def train_examples_of(fraction: float, pool: int) -> int:
@@ -62,6 +63,12 @@ def grid_cells(study: Study, grid: Grid) -> Iterator[Cell]:
         except BudgetError as error:
             raise _located(study, grid, "budget", error) from error
 
+    @cache
+    def schedule_of(steps: int, batch_size: int, validation: int) -> str:
+        return affordable_schedule(
+            steps=steps, batch_size=batch_size, validation_examples=validation
+        )
+
     matched, wording = False, grid.budget.wording
     for values in itertools.product(*(grid.axes[name] for name in names)):
         point: dict[str, Any] = dict(zip(names, values, strict=True))
@@ -78,6 +85,7 @@ def grid_cells(study: Study, grid: Grid) -> Iterator[Cell]:
                 f"{facts.pool:,}); a batch is at most the shard. "
                 "Add 'where: batch_size <= train_examples', or take the value off the axis.",
             )
+        schedule = schedule_of(steps, point["batch_size"], facts.validation)
         for seed in seeds:
             matched = True
             yield Cell(
@@ -96,6 +104,7 @@ def grid_cells(study: Study, grid: Grid) -> Iterator[Cell]:
                 budget=wording,
                 workload_axes=facts.axes,
                 default_axes=facts.at_default,
+                evaluation_schedule=schedule,
                 training_version=TRAINING_VERSION,
             )
     if not matched:
@@ -129,15 +138,17 @@ class _DataFacts:
     """Names of those that stand at their defaults."""
     pool: int
     """Size of the pool of training examples."""
+    validation: int
+    """Size of the validation set."""
     fingerprint: str
     """Hash of the data."""
 
 
 @lru_cache(maxsize=1024)
-def _data_facts(workload: Workload, axes: WorkloadAxes) -> tuple[int, str]:
-    """Return the size of the pool and the fingerprint of the data."""
+def _data_facts(workload: Workload, axes: WorkloadAxes) -> tuple[int, int, str]:
+    """Return the sizes of the pool and of the validation set, and the fingerprint of the data."""
     data = load_data(workload, dict(axes), "cpu")
-    return len(data.train), data_fingerprint(workload, dict(axes))
+    return len(data.train), len(data.validation), data_fingerprint(workload, dict(axes))
 
 
 def _wanted_seeds(study: Study, grid: Grid, point: Mapping[str, AxisValue]) -> Sequence[Any]:

@@ -288,3 +288,22 @@ def test_a_refreshed_plan_refuses_rows_of_another_source(study, tmp_path, monkey
     monkeypatch.setattr("orchestrator.planning.source_hash", lambda workload: "feedfeedfeedfeed")
     with pytest.raises(PlanError, match="feedfeedfeedfeed"):
         refreshed(plan, store)
+
+
+def test_looks_cost_no_more_than_training_but_a_few_are_always_taken():
+    text = STUDY.replace("{steps: 20}", "{steps: STEPS}")
+    looks = {}
+    for steps in (20, 100, 1000):
+        plan = plan_study(Study.from_text(text.replace("STEPS", str(steps))))
+        of_batch = {c.batch_size: c.evaluation_schedule for c in plan.cells.values()}
+        looks[steps] = of_batch[16]
+    # n V <= 3 T B with V = 386 and B = 16: 3 * 100 * 16 / 386 = 12.4; at 20 steps 2.5, so 6.
+    assert looks == {20: "geometric:6", 100: "geometric:12", 1000: "geometric:12"}
+    plan = plan_study(Study.from_text(text.replace("STEPS", "80").replace("[16, 32]", "16")))
+    # 3 * 80 * 16 / 386 = 9.9
+    assert {c.evaluation_schedule for c in plan.cells.values()} == {"geometric:9"}
+    # An MLP 64-w-10 over 9 looks at 386, 256 for the first loss, the shard (256 or 512) and 387.
+    assert plan.evaluation_flops == sum(
+        2 * 74 * c.model_size * (9 * 386 + 256 + c.train_examples + 387)
+        for c in plan.cells.values()
+    )

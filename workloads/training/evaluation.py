@@ -7,9 +7,26 @@ shares of training, keep that choice the same for a short and for a long run.
 import math
 import re
 
-__all__ = ["evaluation_steps"]
+__all__ = ["affordable_schedule", "evaluation_steps"]
+
+LOOKS = 12
+"""Looks of a run that can afford them: from T/45 on."""
+
+FEWEST_LOOKS = 6
+"""Looks of any run: from T/5.7 on. Those before are seldom the best."""
 
 _GEOMETRIC = re.compile(r"geometric:([1-9][0-9]*)")
+
+
+def affordable_schedule(*, steps: int, batch_size: int, validation_examples: int) -> str:
+    """Return the schedule of a run: as many looks as cost no more arithmetic than its training.
+
+    `LOOKS` at most and `FEWEST_LOOKS` at least; the earliest go first. A step on B examples is
+    three forward passes of B (Kaplan et al. 2020, §2.1), a look one of the V validation examples:
+    n V ≤ 3 T B. A short run with a large validation set would else do little but look.
+    """
+    affordable = 3 * steps * batch_size // validation_examples
+    return f"geometric:{min(LOOKS, max(FEWEST_LOOKS, affordable))}"
 
 
 def evaluation_steps(schedule: str, steps: int) -> tuple[int, ...]:
