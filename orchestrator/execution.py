@@ -30,6 +30,7 @@ from workloads.training.lockstep import Lockstep
 __all__ = [
     "CHECKPOINT_SECONDS",
     "FLUSH_SECONDS",
+    "HANG_SECONDS",
     "Assignment",
     "DeviceLostError",
     "Failure",

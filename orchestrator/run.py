@@ -16,6 +16,7 @@ from orchestrator.errors import LaunchError, PlanError, StoreError
 from orchestrator.execution import (
     CHECKPOINT_SECONDS,
     FLUSH_SECONDS,
+    HANG_SECONDS,
     Assignment,
     Failure,
     PackProgress,
@@ -85,6 +86,7 @@ def run_study(
     mix_sources: bool = False,
     flush_seconds: float = FLUSH_SECONDS,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    hang_seconds: float = HANG_SECONDS,
     progress: Callable[[Tally], None] = lambda tally: None,
 ) -> RunReport:
     """Train the cells of `study` that `store` lacks, and return what became of them.
@@ -93,8 +95,9 @@ def run_study(
     `inline`: train in this process without Ray, for debugging. `retry_failed`, `confirmed` and
     `mix_sources`: see `plan_study`. `flush_seconds`: how long a worker may keep finished rows to
     itself, and so how much of them its death can cost. `checkpoint_seconds`: how long cells may
-    train without being saved, and so how much of their training it can cost. `progress` is called
-    whenever cells became durable.
+    train without being saved, and so how much of their training it can cost. `hang_seconds`: how
+    long a worker may make no progress before it is ended and its pack tried again. `progress` is
+    called whenever cells became durable.
 
     A cell that fails does not end the run; look at `RunReport.failures`. Raises `StudyFileError`,
     `PlanError` or `RequestError` before anything starts, `StoreError` where the store cannot be
@@ -133,6 +136,7 @@ def run_study(
             store=opened,
             flush_seconds=flush_seconds,
             checkpoint_seconds=checkpoint_seconds,
+            hang_seconds=hang_seconds,
         )
         _train(plan.packs, assignment, executor, ledger)
         ledger.settle(opened.cell_statuses())
@@ -232,7 +236,7 @@ def _after_death(pack: Pack, fate: PackFate, store: Store, ledger: "_Ledger") ->
             error_type=WORKER_DIED,
             error_message=(
                 "The worker process died twice while it trained this cell alone "
-                "(killed, out of memory, or it ended itself)."
+                "(killed, out of memory, hanging, or it ended itself)."
             ),
             error_traceback=fate.reason,
             host=socket.gethostname(),

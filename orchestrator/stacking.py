@@ -27,7 +27,7 @@ __all__ = ["device_model", "stack_size"]
 
 logger = logging.getLogger(__name__)
 
-SIZES = (1, 4, 16, 64, 128, 256, 512)
+SIZES = (1, 4, 16, 64, 128, 256)
 """Stacks that are measured, smallest first, while they pay."""
 
 PAYS = 0.95

@@ -19,6 +19,7 @@ from orchestrator.execution import (
     train_pack,
 )
 from orchestrator.packing import Pack
+from workloads.cost import ModelCost, learn_costs
 
 __all__ = ["progress_of", "run_trial"]
 
@@ -28,11 +29,14 @@ def run_trial(
     *,
     packs: Mapping[str, "ray.ObjectRef[Any]"],
     assignment: Assignment,
+    costs: Mapping[Any, ModelCost],
 ) -> None:
     """Train the pack named by `config["pack_id"]`, reporting to Tune what became durable.
 
-    `packs` are references, so that a worker fetches only its own.
+    `packs` are references, so that a worker fetches only its own. `costs`: what the driver has
+    counted, for the worker to know.
     """
+    learn_costs(costs)
     pack: Pack = ray.get(packs[config["pack_id"]])
     device = torch.device("cuda" if pack.gpus > 0 else "cpu")
     if pack.gpus > 0:

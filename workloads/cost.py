@@ -1,7 +1,7 @@
 """What a model costs: parameters and floating-point operations, counted without training it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -15,7 +15,9 @@ from workloads.base import Workload
 from workloads.resident import load_data
 from workloads.streams import forked_torch_generator
 
-__all__ = ["ModelCost", "model_cost", "training_flops"]
+__all__ = ["ModelCost", "counted_costs", "learn_costs", "model_cost", "training_flops"]
+
+_Key = tuple[type[Workload], AxisValue, tuple[tuple[str, AxisValue], ...]]
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,20 @@ def model_cost(workload: Workload, size: AxisValue, axes: AxisValues) -> ModelCo
     their parameters; one that cannot be (it reads its own values while it is made) is built on
     the CPU.
     """
-    return _model_cost(workload, size, tuple(sorted(axes.items())))
+    key = (type(workload), size, tuple(sorted(axes.items())))
+    if key not in _costs:
+        _costs[key] = _count(workload, size, axes)
+    return _costs[key]
+
+
+def counted_costs() -> Mapping[_Key, ModelCost]:
+    """Return what this process has counted."""
+    return dict(_costs)
+
+
+def learn_costs(costs: Mapping[_Key, ModelCost]) -> None:
+    """Take over what another process has counted: to count, torch imports its compiler, 1.3 s."""
+    _costs.update(costs)
 
 
 def training_flops(cost: ModelCost, examples: int) -> float:
@@ -50,11 +65,11 @@ def training_flops(cost: ModelCost, examples: int) -> float:
     return 3.0 * cost.forward_flops_per_example * examples
 
 
-@lru_cache(maxsize=4096)
-def _model_cost(
-    workload: Workload, size: AxisValue, axes: tuple[tuple[str, AxisValue], ...]
-) -> ModelCost:
-    example = load_data(workload, dict(axes)).train.inputs[:1]
+_costs: dict[_Key, ModelCost] = {}
+
+
+def _count(workload: Workload, size: AxisValue, axes: AxisValues) -> ModelCost:
+    example = load_data(workload, axes).train.inputs[:1]
     with forked_torch_generator(workload.name, "cost"):
         try:
             with torch.device("meta"):

@@ -8,6 +8,7 @@ import pytest
 from ray.exceptions import OutOfMemoryError
 from ray.tune import TuneError
 
+from cluster.local import usable_cpus
 from orchestrator.errors import StoreError
 from orchestrator.executor import PackEnd
 from orchestrator.tune import _Watcher
@@ -79,3 +80,19 @@ def test_nodes_that_do_not_see_what_the_driver_wrote_are_named(command_line, tmp
         command, env=command_line.environment, capture_output=True, text=True, timeout=300
     )
     assert answer.stdout.split("\n")[-3:] == ["2 0", "2", ""], answer.stderr
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_trials_take_over_the_workers_that_ray_started_and_that_have_imported_torch(
+    command_line, ray_folder, tmp_path
+):
+    # A worker started for a trial alone would cost 2 to 3 s more, and nobody would notice.
+    (tmp_path / "study.yaml").write_text(
+        "{name: small, workload: digits, seeds: 1, grids: {one: {dataset_fraction: 1.0, "
+        "model_size: 4, batch_size: 16, learning_rate: 0.1, budget: {steps: 10}}}}"
+    )
+    answer = command_line("run", "study.yaml", "--store", "store")
+    assert answer.returncode == 0, answer.stderr
+    session = (ray_folder / "ray" / "session_latest").resolve()
+    assert len(list(session.glob("logs/python-core-worker-*"))) == usable_cpus()

@@ -17,6 +17,12 @@ from workloads.base import Data, Split, Workload
 
 SWITCH = "MISBEHAVING_SWITCH"
 """Environment variable: the path of a file while which exists faults happen."""
+STEP_LOG = "MISBEHAVING_STEP_LOG"
+"""Environment variable: the path of a file to which every update of a stack adds a line (process
+id, members) and then takes `STEP_SECONDS`."""
+STEP_SECONDS = 0.005
+MOST_ROWS = "MISBEHAVING_MOST_ROWS"
+"""Environment variable: rows of a training loss above which memory is said to be lacking."""
 LOG = "MISBEHAVING_LOG"
 """Environment variable: the path of a file to which every training adds a line when it begins."""
 
@@ -34,7 +40,7 @@ class Misbehaving(Workload):
             name="fault",
             kind=AxisKind.TEXT,
             default="none",
-            choices=("none", "raise", "exit"),
+            choices=("none", "raise", "exit", "hang"),
             meaning="What goes wrong.",
         ),
         Axis(
@@ -60,6 +66,13 @@ class Misbehaving(Workload):
         return nn.Sequential(nn.Linear(4, size), nn.ReLU(), nn.Linear(size, 2))
 
     def loss(self, outputs, targets):
+        if torch.is_grad_enabled():
+            if STEP_LOG in os.environ:
+                with Path(os.environ[STEP_LOG]).open("a") as log:
+                    log.write(f"{os.getpid()} {len(outputs)}\n")
+                time.sleep(STEP_SECONDS)
+            if len(outputs) > int(os.environ.get(MOST_ROWS, "1000000")):
+                raise torch.OutOfMemoryError("CUDA out of memory, as it were")
         return functional.cross_entropy(outputs, targets, reduction="none")
 
     def error(self, outputs, targets):
@@ -74,6 +87,8 @@ class Misbehaving(Workload):
         if axes["fault"] != "none" and Path(os.environ[SWITCH]).exists():
             if axes["fault"] == "exit":
                 os._exit(7)
+            if axes["fault"] == "hang":
+                time.sleep(3600)
             raise ArithmeticError("this cell was asked to <b>fail</b>")
         return targets
 

@@ -1,8 +1,10 @@
+import pickle
+
 import torch
 from torch import nn
 
 from tests.workloads.samples import Signs
-from workloads.cost import ModelCost, model_cost, training_flops
+from workloads.cost import ModelCost, counted_costs, learn_costs, model_cost, training_flops
 from workloads.registry import find_workload
 
 
@@ -69,3 +71,12 @@ def test_a_model_is_counted_without_memory_for_its_parameters(monkeypatch):
     monkeypatch.setattr(Signs, "model", watched)
     model_cost(Signs(), 64, {"shift": 0.0})
     assert devices == {"meta"}
+
+
+def test_a_process_that_has_learnt_what_another_counted_does_not_count(monkeypatch):
+    cost = model_cost(Signs(), 48, {"shift": 0.0})
+    sent = pickle.dumps(counted_costs())
+    monkeypatch.setattr("workloads.cost._costs", {})
+    monkeypatch.delattr(Signs, "model")
+    learn_costs(pickle.loads(sent))
+    assert model_cost(Signs(), 48, {"shift": 0.0}) == cost

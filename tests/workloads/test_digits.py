@@ -3,8 +3,9 @@ import hashlib
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
-from workloads.digits import Digits
+from workloads.digits import Digits, _images_and_labels
 from workloads.mlp import LABEL_NOISE
 from workloads.streams import stream
 from workloads.testing import WorkloadConformance
@@ -27,6 +28,11 @@ def test_the_three_sets_hold_the_whole_of_scikit_learns_digits():
     # Counted in scikit-learn's own description of the set: 178 zeros, 182 ones, …
     targets = torch.cat([data.train.targets, data.validation.targets, data.test.targets])
     assert torch.bincount(targets).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+
+
+def test_the_images_and_labels_are_those_that_scikit_learn_loads():
+    for ours, theirs in zip(_images_and_labels(), load_digits(return_X_y=True), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_the_data_are_the_bytes_they_have_always_been():

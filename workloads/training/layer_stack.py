@@ -8,6 +8,7 @@ from typing_extensions import override
 
 from workloads.base import Workload
 from workloads.training.layers import IMAGE, VECTOR, layer_fault, stacked_layer
+from workloads.training.stacked_parameters import HeavyBalls
 from workloads.training.stepper import (
     Hyperparameters,
     Stepper,
@@ -35,12 +36,12 @@ class LayerStack(Stepper):
         """`models`: on the device; `layer_stack_fault` finds no fault. `example`: one input."""
         for model in models:
             require_trainable(model)
-        self._workload, self._hyperparameters = workload, hyperparameters
+        self._workload = workload
         self._layers = [stacked_layer(same) for same in zip(*map(leaves, models), strict=True)]
         self._parameters = [p for layer in self._layers for p in layer.parameters]
         # The layers before the first with parameters pass no gradient on.
         self._first = next(i for i, layer in enumerate(self._layers) if layer.parameters)
-        self._decays = bool(hyperparameters.weight_decay.any())
+        self._balls = HeavyBalls(self._parameters, hyperparameters)
         self._folds = example.dim() == 3 and not isinstance(leaves(models[0])[0], nn.Flatten)
         self.members = len(models)
         with torch.no_grad():
@@ -51,9 +52,7 @@ class LayerStack(Stepper):
     @override
     @torch.no_grad()
     def step(self, step: int, inputs: Tensor, targets: Tensor) -> Tensor:
-        hyperparameters = self._hyperparameters
-        for parameter in self._parameters:
-            parameter.decay(hyperparameters)
+        self._balls.decay()
         values = self._entered(by_member(inputs, self.members))
         for layer in self._layers:
             values = layer.forward(values)
@@ -64,8 +63,7 @@ class LayerStack(Stepper):
             gradient = nn.functional.pad(gradient, (0, values.shape[-1] - self._features))
         for index in range(len(self._layers) - 1, self._first - 1, -1):
             gradient = self._layers[index].backward(gradient, by_inputs=index > self._first)
-        for parameter in self._parameters:
-            parameter.move(hyperparameters, weight_decay=self._decays)
+        self._balls.move()
         return losses
 
     @override
@@ -80,8 +78,8 @@ class LayerStack(Stepper):
     def keep(self, members: Tensor | slice) -> None:
         for layer in self._layers:
             layer.keep(members)
-        self._hyperparameters = self._hyperparameters.of_members(members)
-        self.members = len(self._hyperparameters.momentum)
+        self._balls.keep(members)
+        self.members = len(self._balls)
 
     @override
     def state(self) -> dict[str, Tensor]:

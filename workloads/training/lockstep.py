@@ -164,6 +164,7 @@ class Lockstep:
             end = min(member.next_pause(self._step) for member in self._members)
             self._descend(end, pause)
             yield from self._look()
+            pause()
 
     def state(self) -> dict[str, Any]:
         """Return what another process needs to go on: tensors and plain values."""
@@ -235,7 +236,8 @@ class Lockstep:
                 self._stretch *= 2
             elif seconds > STRETCH_SECONDS:
                 self._stretch = max(1, self._stretch // 2)
-            pause()
+            if self._step < end:  # else the members that are due have not been looked at
+                pause()
 
     def _look(self) -> Iterator[tuple[int, TrainingResult]]:
         """Check and evaluate the members whose step it is; yield those that end."""

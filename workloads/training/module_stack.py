@@ -13,7 +13,8 @@ from typing_extensions import override
 
 from workloads.base import Workload
 from workloads.training.dropout import CellDropout
-from workloads.training.layers import CONVOLVED_TOGETHER, StackedParameter
+from workloads.training.layers import CONVOLVED_TOGETHER
+from workloads.training.stacked_parameters import HeavyBalls, StackedParameter
 from workloads.training.stepper import (
     Hyperparameters,
     Stepper,
@@ -42,7 +43,7 @@ class ModuleStack(Stepper):
     ) -> None:
         """`models`: on the device; `module_fault` finds no fault. `example`: one input."""
         models = [unrolled(model) for model in models]
-        self._workload, self._hyperparameters = workload, hyperparameters
+        self._workload = workload
         trainable = [require_trainable(model) for model in models]
         self._parameters = {
             name: StackedParameter([each[name] for each in trainable], value.shape)
@@ -61,7 +62,7 @@ class ModuleStack(Stepper):
         ]
         self._model = copy.deepcopy(models[0]).to("meta")
         self._convolves = any(isinstance(m, nn.modules.conv._ConvNd) for m in models[0].modules())
-        self._decays = bool(hyperparameters.weight_decay.any())
+        self._balls = HeavyBalls(list(self._parameters.values()), hyperparameters)
         self.members = len(models)
         self.elements_per_example = _largest(models[0], example)
 
@@ -78,10 +79,10 @@ class ModuleStack(Stepper):
         losses, gradient = batch_losses(self._workload, outputs.detach(), targets, self.members)
         gradients = torch.autograd.grad(outputs, list(values.values()), gradient)
         with torch.no_grad():
+            self._balls.decay()
             for parameter, own in zip(self._parameters.values(), gradients, strict=True):
-                parameter.decay(self._hyperparameters)
                 parameter.velocity.add_(own)
-                parameter.move(self._hyperparameters, weight_decay=self._decays)
+            self._balls.move()
         return losses
 
     @override
@@ -99,8 +100,8 @@ class ModuleStack(Stepper):
         for parameter in self._parameters.values():
             parameter.keep(members)
         self._fixed = {name: value[members] for name, value in self._fixed.items()}
-        self._hyperparameters = self._hyperparameters.of_members(members)
-        self.members = len(self._hyperparameters.momentum)
+        self._balls.keep(members)
+        self.members = len(self._balls)
 
     @override
     def state(self) -> dict[str, Tensor]:

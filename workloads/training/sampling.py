@@ -66,6 +66,7 @@ class BatchOrder:
         self._name, self._seed = workload.name, recipe.seed
         self._examples, self._batch = recipe.train_examples, effective_batch(recipe)
         self._epoch_steps = self._examples // self._batch
+        self._epochs = -(-recipe.steps // self._epoch_steps)
         self._drawn = np.empty((0, self._batch), np.int64)
         self._first_drawn = 0
 
@@ -85,7 +86,8 @@ class BatchOrder:
         return stretches[0] if len(stretches) == 1 else np.concatenate(stretches)
 
     def _draw(self, epoch: int) -> None:
-        epochs = max(1, DRAWN_AT_ONCE // self._examples)
+        left = self._epochs - epoch
+        epochs = max(1, min(DRAWN_AT_ONCE // self._examples, left))
         orders = permutations(self._examples, epoch, epochs, self._name, self._seed, "batches")
         full = self._epoch_steps * self._batch
         self._drawn = orders[:, :full].reshape(-1, self._batch)
