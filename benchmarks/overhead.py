@@ -1,7 +1,7 @@
 """What everything but training costs: planning, the store, resuming, and the driver of a Ray run.
 
     python -m benchmarks.overhead                 # sizes up to 10⁶, some minutes
-    python -m benchmarks.overhead --most 10000    # less than a minute
+    python -m benchmarks.overhead --most 10000 --repetitions 1    # about a minute
 
 Run from the repository's root. Every measurement has a process of its own, whose peak memory is
 then its own, and a peer: the plainest code that does the same job without checks, timed in the
@@ -51,7 +51,7 @@ class Measured:
     values: list[float] = field(default_factory=list)
     """One a repetition."""
     peak_mib: float | None = None
-    """Peak resident memory of the process, before a peer ran in it."""
+    """Peak resident memory of the process, after the first repetition."""
     peer: str = ""
     """What the peer does."""
     peer_values: list[float] = field(default_factory=list)
@@ -227,9 +227,11 @@ def once_through_a_store(cells: int, folder: Path, writing: Measured, reading: M
         ours += seconds(partial(store.write_part, pack_id, rows, curves))
         theirs += seconds(partial(plain_write, plain, pack_id, rows, curves))
     writing.add(ours, theirs)
+    writing.peak_mib = writing.peak_mib or peak_mib()
+    ours = seconds(lambda: (store.read_cells(), store.read_curves()))
+    reading.peak_mib = reading.peak_mib or peak_mib()
     reading.add(
-        seconds(lambda: (store.read_cells(), store.read_curves())),
-        seconds(lambda: [pd.read_parquet(plain / name) for name in ("cells", "curves")]),
+        ours, seconds(lambda: [pd.read_parquet(plain / name) for name in ("cells", "curves")])
     )
 
 
@@ -246,11 +248,12 @@ def measure_resume(cells: int, repetitions: int) -> list[Measured]:
         fill(store, study)
         plan_study(study_of(1000))  # see above
         for _ in range(repetitions):
-            ours = seconds(lambda: plan_study(study, store, confirmed=True, mix_sources=True))
+            began = time.perf_counter()
+            plan = plan_study(study, store, confirmed=True, mix_sources=True)
+            ours = time.perf_counter() - began
+            assert plan.cells_to_run == CELLS_LEFT, plan.cells_to_run
             resuming.peak_mib = resuming.peak_mib or peak_mib()
             resuming.add(ours, seconds(lambda: plan_study(study, confirmed=True)))
-        left = plan_study(study, store, confirmed=True, mix_sources=True).cells_to_run
-        assert left == CELLS_LEFT, left
     return [resuming]
 
 

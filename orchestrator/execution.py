@@ -22,6 +22,7 @@ from orchestrator.errors import StoreError
 from orchestrator.packing import Pack
 from orchestrator.stacking import stack_size
 from orchestrator.store import Store
+from orchestrator.torch_threads import one_torch_thread
 from workloads.base import Workload
 from workloads.outcome import TrainingResult
 from workloads.training.arithmetic import Arithmetic
@@ -113,7 +114,7 @@ def train_pack(
     An exception in a stack halves it, until the cell that raises is alone and becomes a `Failure`;
     so does a lack of memory, after which all stacks are smaller. An error of the store travels.
     """
-    with _one_torch_thread():
+    with one_torch_thread():
         _Training(pack, assignment, device, report, alive).run()
 
 
@@ -297,17 +298,6 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 def _sentence(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
-
-
-class _one_torch_thread:
-    """Run the block with one torch thread, as every worker does; then restore the number."""
-
-    def __enter__(self) -> None:
-        self.threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_num_threads(self.threads)
 
 
 def _common_columns(pack: Pack, assignment: Assignment, device: torch.device) -> dict[str, Any]:

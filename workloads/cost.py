@@ -67,6 +67,9 @@ def training_flops(cost: ModelCost, examples: int) -> float:
 
 _costs: dict[_Key, ModelCost] = {}
 
+PERCEPTRON = (nn.Linear, nn.Flatten, nn.ReLU, nn.Tanh, nn.GELU, nn.Identity)
+"""Layers of which a perceptron is made: only the linear ones multiply."""
+
 
 def _count(workload: Workload, size: AxisValue, axes: AxisValues) -> ModelCost:
     example = load_data(workload, axes).train.inputs[:1]
@@ -74,12 +77,29 @@ def _count(workload: Workload, size: AxisValue, axes: AxisValues) -> ModelCost:
         try:
             with torch.device("meta"):
                 model = workload.model(size)
-            flops, operations = _forward_flops(model, example.to("meta"))
+            flops, operations = _known_flops(model, example) or _forward_flops(
+                model, example.to("meta")
+            )
         except (NotImplementedError, RuntimeError):
             model = workload.model(size)
             flops, operations = _forward_flops(model, example)
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return ModelCost(parameters, flops, operations)
+
+
+def _known_flops(model: nn.Module, example: torch.Tensor) -> tuple[int, int] | None:
+    """Return the operations of a perceptron without running it; None for any other model.
+
+    To count any other, torch imports its compiler, which takes a second.
+    """
+    if type(model) is not nn.Sequential or any(type(layer) not in PERCEPTRON for layer in model):
+        return None
+    if example.dim() > 2 and not isinstance(model[0], nn.Flatten):
+        return None  # it multiplies more than once an example
+    linear = [layer for layer in model if isinstance(layer, nn.Linear)]
+    flops = sum(2 * layer.in_features * layer.out_features for layer in linear)
+    # The counter below sees a transposition before each product.
+    return flops, len(model) + len(linear)
 
 
 def _forward_flops(model: nn.Module, example: torch.Tensor) -> tuple[int, int]:

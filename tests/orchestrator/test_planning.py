@@ -19,6 +19,7 @@ from workloads.axis import Axis, AxisKind
 from workloads.base import Data, Split
 from workloads.digits import Digits
 from workloads.training import TRAINING_VERSION
+from workloads.training.arithmetic import choose_arithmetic
 
 STUDY = """
 name: small
@@ -307,3 +308,21 @@ def test_looks_cost_no_more_than_training_but_a_few_are_always_taken():
         2 * 74 * c.model_size * (9 * 386 + 256 + c.train_examples + 387)
         for c in plan.cells.values()
     )
+
+
+def test_paths_are_tried_out_with_one_thread_as_workers_train(study, monkeypatch):
+    threads = []
+
+    def watched(*arguments):
+        threads.append(torch.get_num_threads())
+        return choose_arithmetic(*arguments)
+
+    monkeypatch.setattr("orchestrator.planning.choose_arithmetic", watched)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        plan_study(study)
+        assert set(threads) == {1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

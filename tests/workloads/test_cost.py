@@ -1,9 +1,14 @@
 import pickle
+import subprocess
+import sys
 
+import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from tests.workloads.samples import Signs
+from workloads.base import Data, Split
 from workloads.cost import ModelCost, counted_costs, learn_costs, model_cost, training_flops
 from workloads.registry import find_workload
 
@@ -80,3 +85,39 @@ def test_a_process_that_has_learnt_what_another_counted_does_not_count(monkeypat
     monkeypatch.delattr(Signs, "model")
     learn_costs(pickle.loads(sent))
     assert model_cost(Signs(), 48, {"shift": 0.0}) == cost
+
+
+@pytest.mark.parametrize(
+    ("layers", "shape"),
+    [
+        ([nn.Linear(12, 5), nn.ReLU(), nn.Linear(5, 3, bias=False)], (12,)),
+        ([nn.Flatten(), nn.Linear(12, 7), nn.Tanh(), nn.Linear(7, 5), nn.GELU()], (3, 4)),
+        ([nn.Linear(4, 6), nn.ReLU(), nn.Flatten(), nn.Linear(18, 2)], (3, 4)),
+    ],
+)
+def test_a_perceptron_costs_what_torchs_counter_counts(layers, shape):
+    class Layers(Signs):
+        def data(self, axes):
+            inputs = torch.zeros(8, *shape)
+            return Data(*[Split(inputs, torch.zeros(8, dtype=torch.int64))] * 3)
+
+        def model(self, size):
+            return nn.Sequential(*layers)
+
+    with FlopCounterMode(display=False) as counter:
+        nn.Sequential(*layers)(torch.zeros(1, *shape))
+    cost = model_cost(Layers(), 1, {})
+    assert cost.forward_flops_per_example == counter.get_total_flops()
+
+
+def test_a_perceptron_is_counted_without_torchs_compiler():
+    script = (
+        "import sys\n"
+        "from workloads.base import Data, Split
+from workloads.cost import model_cost\n"
+        "from workloads.registry import find_workload\n"
+        "model_cost(find_workload('digits'), 8, {'label_noise': 0.0})\n"
+        "print('torch._dynamo' in sys.modules)"
+    )
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert answer.stdout == "False\n", answer.stderr
