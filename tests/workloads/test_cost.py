@@ -113,8 +113,7 @@ def test_a_perceptron_costs_what_torchs_counter_counts(layers, shape):
 def test_a_perceptron_is_counted_without_torchs_compiler():
     script = (
         "import sys\n"
-        "from workloads.base import Data, Split
-from workloads.cost import model_cost\n"
+        "from workloads.cost import model_cost\n"
         "from workloads.registry import find_workload\n"
         "model_cost(find_workload('digits'), 8, {'label_noise': 0.0})\n"
         "print('torch._dynamo' in sys.modules)"
