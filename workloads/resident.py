@@ -40,7 +40,9 @@ def data_fingerprint(workload: Workload, axes: AxisValues) -> str:
         if type(workload).data_fingerprint is Workload.data_fingerprint:
             data = workload.data(axes)  # which it is of: not to be loaded twice
             _fingerprints[place] = data.fingerprint()
-            _keep((type(workload), _fingerprints[place], torch.device("cpu")), data)
+            key = (type(workload), _fingerprints[place], torch.device("cpu"))
+            if key not in _resident:  # an axis that does not change the data: they have it already
+                _keep(key, data)
         else:
             _fingerprints[place] = workload.data_fingerprint(axes)
     return _fingerprints[place]
