@@ -60,13 +60,22 @@ class StackedParameter:
     def move(self, hyperparameters: Hyperparameters, *, weight_decay: bool) -> None:
         """Follow the velocity: v ← v + λ w, w ← w − ε v."""
         if weight_decay:
-            self.velocity.addcmul_(self.value, self._broadcast(hyperparameters.weight_decay))
+            by_member = self._broadcast(hyperparameters.weight_decay)
+            # Where λ is 0 nothing is added, as alone: 0 · ∞ would be NaN.
+            self.velocity.addcmul_(self.value.masked_fill(by_member == 0, 0.0), by_member)
         rate = self._broadcast(hyperparameters.learning_rate)
         self.value.addcmul_(self.velocity, rate, value=-1.0)
 
     def keep(self, members: Tensor | slice) -> None:
         """Go on with these members alone."""
-        self.value, self.velocity = self.value[members], self.velocity[members]
+        self.value = self._kept(self.value, members)
+        self.velocity = self._kept(self.velocity, members)
+
+    def _kept(self, values: Tensor, members: Tensor | slice) -> Tensor:
+        if isinstance(members, slice):
+            return values[members]
+        kept = self._zeros(len(members), values.shape[1:], values.device)
+        return kept.copy_(values[members])
 
     @staticmethod
     def _zeros(members: int, shape: Sequence[int], device: torch.device) -> Tensor:
