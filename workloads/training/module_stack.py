@@ -19,6 +19,7 @@ from workloads.training.stepper import (
     Stepper,
     batch_losses,
     by_member,
+    has_gradient_hooks,
     require_trainable,
 )
 from workloads.training.unrolled import UnrolledLSTM, unrolled
@@ -159,7 +160,12 @@ UNSTACKABLE: tuple[type[nn.Module], ...] = (
 
 
 def module_fault(model: nn.Module) -> str | None:
-    """Return the layer that keeps `model` from this path, by name, or None."""
+    """Return what keeps `model` from this path, a layer by name, or None."""
+    parameters = [p for m in model.modules() for p in m.parameters(recurse=False)]
+    if len(set(parameters)) < len(parameters):
+        return "two of its layers share a parameter"
+    if has_gradient_hooks(model):
+        return "it has hooks on gradients, which are stacked here"
     for name, module in model.named_modules():
         if type(module) in UNSTACKABLE or isinstance(module, UNSTACKABLE):
             return f"{type(module).__name__} ({name or 'the model itself'}) cannot be stacked"
