@@ -61,6 +61,7 @@ class ModuleStack(Stepper):
             if isinstance(module, CellDropout)
         ]
         self._model = copy.deepcopy(models[0]).to("meta")
+        self._dropouts = [m for m in self._model.modules() if isinstance(m, CellDropout)]
         self._convolves = any(isinstance(m, nn.modules.conv._ConvNd) for m in models[0].modules())
         self._decays = bool(hyperparameters.weight_decay.any())
         self.members = len(models)
@@ -137,6 +138,8 @@ class ModuleStack(Stepper):
         outputs = []
         for start in range(0, members, at_once):
             places = [min(i, members - 1) for i in range(start, start + at_once)]
+            for dropout in self._dropouts:
+                dropout.drawn = 0
             own = places if start + at_once > members else slice(start, start + at_once)
             tile = vmap(one)(
                 {name: value[own] for name, value in values.items()},
