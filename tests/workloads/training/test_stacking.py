@@ -101,6 +101,16 @@ def test_any_cells_in_any_order_and_number_come_out_as_if_each_were_alone(
         assert_equal(together, [alone[i] for i in some])
 
 
+@pytest.mark.parametrize("size", [3, 5, 33])
+def test_a_recurrent_shape_that_rounds_by_its_place_is_not_stacked(size: int):
+    # Which shapes do is the processor's: either the choice has seen it, or there is nothing to see.
+    cells = members(size, 5)
+    if path_of(models.RowsLstm(), cells[0]) is MODULES:
+        some = [9, 3, 7, 6, 4, 11]
+        together = trained(models.RowsLstm(), [cells[i] for i in some])
+        assert_equal(together, trained_alone(models.RowsLstm(), [cells[i] for i in some]))
+
+
 @pytest.mark.parametrize("kind", [models.Perceptron, models.Convolutions, models.Normed])
 def test_every_place_of_a_stack_of_thirty_five_gives_the_same_bits(kind: type[Workload]):
     # Equal cells, so that any difference is one of place; 35 is no multiple of a vector or tile.
