@@ -103,6 +103,9 @@ def _known_flops(model: nn.Module, example: torch.Tensor) -> tuple[int, int] | N
 
 
 def _forward_flops(model: nn.Module, example: torch.Tensor) -> tuple[int, int]:
+    known = _known_flops(model, example)
+    if known is not None:
+        return known
     model.eval()
     # With gradients: without, the counter fails on a model whose output is a view of a parameter.
     with (

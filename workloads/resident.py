@@ -41,7 +41,7 @@ def data_fingerprint(workload: Workload, axes: AxisValues) -> str:
             data = workload.data(axes)  # which it is of: not to be loaded twice
             _fingerprints[place] = data.fingerprint()
             key = (type(workload), _fingerprints[place], torch.device("cpu"))
-            if key not in _resident:
+            if key not in _resident:  # an axis that does not change the data: they have it already
                 _keep(key, data)
         else:
             _fingerprints[place] = workload.data_fingerprint(axes)

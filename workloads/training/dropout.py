@@ -26,26 +26,32 @@ SMALLEST_SHARE = 1e-30
 
 
 class CellDropout(nn.Module):
-    """`nn.Dropout` with the masks of one cell's own stream."""
+    """`nn.Dropout` with the masks of one cell's own stream.
+
+    A layer that is called several times in one step draws on: its masks differ from call to call.
+    """
 
     key: Tensor
     step: Tensor
 
     def __init__(self, probability: float, key: int) -> None:
         super().__init__()
-        self.probability = probability
+        self.p = probability
+        self.drawn = 0
+        """Places of this step whose draws were used in earlier calls."""
         self.register_buffer("key", torch.tensor(key))
         self.register_buffer("step", torch.tensor(0))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return `inputs` with a share of `probability` zeroed and the rest scaled up."""
-        if not self.training or self.probability == 0.0:
+        """Return `inputs` with a share of `p` zeroed and the rest scaled up."""
+        if not self.training or self.p == 0.0:
             return inputs
-        places = torch.arange(inputs.numel(), device=inputs.device)
+        first, self.drawn = self.drawn, self.drawn + inputs.numel()
+        places = torch.arange(first, self.drawn, device=inputs.device)
         bits = _mixed(_mixed(self.key + self.step * GOLDEN) + places * GOLDEN)
         uniform = (bits >> (64 - UNIFORM_BITS)) & (2**UNIFORM_BITS - 1)
-        kept = (uniform >= int(self.probability * 2**UNIFORM_BITS)).view(inputs.shape)
-        scaled: Tensor = inputs * kept / max(1.0 - self.probability, SMALLEST_SHARE)
+        kept = (uniform >= int(self.p * 2**UNIFORM_BITS)).view(inputs.shape)
+        scaled: Tensor = inputs * kept / max(1.0 - self.p, SMALLEST_SHARE)
         return scaled
 
 
@@ -54,7 +60,7 @@ def own_dropouts(model: nn.Module, workload_name: str, seed: int) -> nn.Module:
     places = [
         (parent, name, child)
         for parent in model.modules()
-        for name, child in parent.named_children()
+        for name, child in parent._modules.items()  # a shared layer under each of its names
         if type(child) is nn.Dropout
     ]
     if type(model) is nn.Dropout:
@@ -70,6 +76,7 @@ def set_step(model: nn.Module, step: int) -> None:
     for module in model.modules():
         if isinstance(module, CellDropout):
             module.step.fill_(step)
+            module.drawn = 0
 
 
 def _mixed(bits: Tensor) -> Tensor:

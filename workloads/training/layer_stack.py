@@ -14,6 +14,7 @@ from workloads.training.stepper import (
     Stepper,
     batch_losses,
     by_member,
+    has_gradient_hooks,
     require_trainable,
 )
 
@@ -118,6 +119,13 @@ def layer_stack_fault(model: nn.Module, example: Tensor) -> str | None:
     if example.dtype is not torch.float32 or example.dim() not in SHAPES:
         return "its inputs are neither vectors nor images of float32"
     shape = SHAPES[example.dim()]
+    parameters = [parameter for layer in layers for parameter in layer.parameters()]
+    if len(set(parameters)) < len(parameters):
+        return "its layers share a parameter"
+    if any(m._forward_hooks or m._forward_pre_hooks for m in model.modules()):
+        return "its layers have hooks, which explicit passes would not call"
+    if has_gradient_hooks(model):
+        return "it has hooks on gradients"
     for layer in layers:
         fault, shape = layer_fault(layer, shape)
         if fault is not None:

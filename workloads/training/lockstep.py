@@ -155,7 +155,8 @@ class Lockstep:
     def run(self, pause: Callable[[], None] = lambda: None) -> Iterator[tuple[int, TrainingResult]]:
         """Yield (position among the recipes, result) as cells end; diverging is one way to end.
 
-        `pause` is called between stretches of steps, when `state` may be asked for.
+        `pause` is called between stretches of steps, when `state` may be asked for: after a look,
+        never before it, since who goes on from a state goes on with the next step.
         """
         self._clock = time.perf_counter()
         if self._step == 0:
@@ -164,7 +165,8 @@ class Lockstep:
             end = min(member.next_pause(self._step) for member in self._members)
             self._descend(end, pause)
             yield from self._look()
-            pause()
+            if self._members:
+                pause()
 
     def state(self) -> dict[str, Any]:
         """Return what another process needs to go on: tensors and plain values."""
@@ -223,7 +225,7 @@ class Lockstep:
         )
 
     def _descend(self, end: int, pause: Callable[[], None]) -> None:
-        """Make the updates up to step `end`, pausing after each stretch."""
+        """Make the updates up to step `end`, pausing between stretches."""
         most = max(1, STRETCH_EXAMPLES // (len(self._members) * self._batch))
         while self._step < end:
             steps = min(self._stretch, most, end - self._step)

@@ -20,6 +20,7 @@ from workloads.training.stepper import (
     Stepper,
     batch_losses,
     by_member,
+    has_gradient_hooks,
     require_trainable,
 )
 from workloads.training.unrolled import UnrolledLSTM, unrolled
@@ -61,6 +62,7 @@ class ModuleStack(Stepper):
             if isinstance(module, CellDropout)
         ]
         self._model = copy.deepcopy(models[0]).to("meta")
+        self._dropouts = [m for m in self._model.modules() if isinstance(m, CellDropout)]
         self._convolves = any(isinstance(m, nn.modules.conv._ConvNd) for m in models[0].modules())
         self._balls = HeavyBalls(list(self._parameters.values()), hyperparameters)
         self.members = len(models)
@@ -137,6 +139,8 @@ class ModuleStack(Stepper):
         outputs = []
         for start in range(0, members, at_once):
             places = [min(i, members - 1) for i in range(start, start + at_once)]
+            for dropout in self._dropouts:
+                dropout.drawn = 0
             own = places if start + at_once > members else slice(start, start + at_once)
             tile = vmap(one)(
                 {name: value[own] for name, value in values.items()},
@@ -160,7 +164,12 @@ UNSTACKABLE: tuple[type[nn.Module], ...] = (
 
 
 def module_fault(model: nn.Module) -> str | None:
-    """Return the layer that keeps `model` from this path, by name, or None."""
+    """Return what keeps `model` from this path, a layer by name, or None."""
+    parameters = [p for m in model.modules() for p in m.parameters(recurse=False)]
+    if len(set(parameters)) < len(parameters):
+        return "two of its layers share a parameter"
+    if has_gradient_hooks(model):
+        return "it has hooks on gradients, which are stacked here"
     for name, module in model.named_modules():
         if type(module) in UNSTACKABLE or isinstance(module, UNSTACKABLE):
             return f"{type(module).__name__} ({name or 'the model itself'}) cannot be stacked"

@@ -26,7 +26,14 @@ class StackedParameter:
 
     def keep(self, members: Tensor | slice) -> None:
         """Go on with these members alone."""
-        self.value, self.velocity = self.value[members], self.velocity[members]
+        self.value = self._kept(self.value, members)
+        self.velocity = self._kept(self.velocity, members)
+
+    def _kept(self, values: Tensor, members: Tensor | slice) -> Tensor:
+        if isinstance(members, slice):
+            return values[members]
+        kept = self._zeros(len(members), values.shape[1:], values.device)
+        return kept.copy_(values[members])
 
     @staticmethod
     def _zeros(members: int, shape: Sequence[int], device: torch.device) -> Tensor:
@@ -53,7 +60,12 @@ class HeavyBalls:
     def move(self) -> None:
         """Follow the velocities: v ← v + λ w, w ← w − ε v."""
         if self._decays_weights:
-            torch._foreach_addcmul_(self._velocities, self._values, self._weight_decays)
+            # Where λ is 0 nothing is added, as alone: 0 · ∞ would be NaN.
+            decaying = [
+                value.masked_fill(decay == 0, 0.0)
+                for value, decay in zip(self._values, self._weight_decays, strict=True)
+            ]
+            torch._foreach_addcmul_(self._velocities, decaying, self._weight_decays)
         torch._foreach_addcmul_(self._values, self._velocities, self._rates, value=-1.0)
 
     def keep(self, members: Tensor | slice) -> None:

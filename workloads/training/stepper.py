@@ -22,6 +22,7 @@ __all__ = [
     "Stepper",
     "batch_losses",
     "by_member",
+    "has_gradient_hooks",
     "require_trainable",
     "whole_lanes",
 ]
@@ -129,6 +130,13 @@ def whole_lanes(rows: Tensor) -> Tensor:
     if not missing:
         return rows
     return torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])])
+
+
+def has_gradient_hooks(model: nn.Module) -> bool:
+    """Return whether gradients of `model` are watched or changed on their way."""
+    return any(m._backward_hooks or m._backward_pre_hooks for m in model.modules()) or any(
+        p._backward_hooks or p._post_accumulate_grad_hooks for p in model.parameters()
+    )
 
 
 def require_trainable(model: nn.Module) -> dict[str, nn.Parameter]:

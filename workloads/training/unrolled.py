@@ -18,8 +18,9 @@ class UnrolledLSTM(nn.Module):
 
     def __init__(self, lstm: nn.LSTM) -> None:
         super().__init__()
-        self._layers, self._batch_first = lstm.num_layers, lstm.batch_first
-        self._hidden, self._has_bias = lstm.hidden_size, lstm.bias
+        # By the names that a model which makes its own start states asks for.
+        self.input_size, self.hidden_size = lstm.input_size, lstm.hidden_size
+        self.num_layers, self.batch_first, self.bias = lstm.num_layers, lstm.batch_first, lstm.bias
         for name, parameter in lstm.named_parameters():
             self.register_parameter(name, parameter)
 
@@ -36,10 +37,10 @@ class UnrolledLSTM(nn.Module):
         self, inputs: Tensor, start: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Return what `nn.LSTM` returns: the outputs, and the last hidden and cell states."""
-        steps_first = inputs.transpose(0, 1) if self._batch_first else inputs
-        zero = inputs.new_zeros(steps_first.shape[1], self._hidden)
+        steps_first = inputs.transpose(0, 1) if self.batch_first else inputs
+        zero = inputs.new_zeros(steps_first.shape[1], self.hidden_size)
         hidden_states, cell_states = [], []
-        for layer in range(self._layers):
+        for layer in range(self.num_layers):
             hidden, cell = (zero, zero) if start is None else (start[0][layer], start[1][layer])
             # All steps' inputs at once; only what depends on the step before stays in the loop.
             projected = functional.linear(
@@ -57,14 +58,17 @@ class UnrolledLSTM(nn.Module):
             steps_first = torch.stack(outputs)
             hidden_states.append(hidden)
             cell_states.append(cell)
-        result = steps_first.transpose(0, 1) if self._batch_first else steps_first
+        result = steps_first.transpose(0, 1) if self.batch_first else steps_first
         return result, (torch.stack(hidden_states), torch.stack(cell_states))
+
+    def flatten_parameters(self) -> None:
+        """Do nothing: there is no cuDNN to please."""
 
     def _of(self, name: str, layer: int) -> Tensor:
         return cast(Tensor, getattr(self, f"{name}_l{layer}"))
 
     def _bias(self, name: str, layer: int) -> Tensor | None:
-        return self._of(name, layer) if self._has_bias else None
+        return self._of(name, layer) if self.bias else None
 
 
 def unrolled(model: nn.Module) -> nn.Module:

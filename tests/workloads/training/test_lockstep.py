@@ -37,14 +37,6 @@ DIGITS = Recipe(
 SIGNS = replace(DIGITS, train_examples=50, batch_size=8, axes=(("shift", 0.0),), steps=40)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def digits(**changes: object) -> TrainingResult:
     return train(find_workload("digits"), replace(DIGITS, **changes), device="cpu")
 
@@ -485,6 +477,17 @@ def test_data_are_loaded_once_and_only_the_last_few_are_kept(monkeypatch):
     for shift in (0.0, 0.0, 1.0, 0.0, 2.0, 0.0, 1.0):
         load_data(workload, {"shift": shift})
     assert loads == [0.0, 1.0, 2.0, 1.0]
+
+
+def test_values_of_an_axis_that_leaves_the_data_alone_get_the_same_object():
+    class Unmoved(Signs):
+        def data(self, axes):
+            return super().data({"shift": 0.0})
+
+    workload = Unmoved()
+    # Each value is met for the first time after the data were loaded for the one before.
+    first, *others = [load_data(workload, {"shift": shift}) for shift in (0.0, 1.0, 2.0)]
+    assert all(data is first for data in others)
 
 
 def test_resident_data_lie_in_aligned_memory_of_torch_and_not_in_the_workloads():
