@@ -27,14 +27,15 @@ __all__ = ["device_model", "stack_size"]
 
 logger = logging.getLogger(__name__)
 
-SIZES = (1, 4, 16, 64, 128, 256)
-"""Stacks that are measured, smallest first, while they pay."""
+SIZES = (1, 8, 32, 128, 256)
+"""Stacks that are measured, smallest first, while they pay; and the one of all cells, if smaller
+than the last of these."""
 
 PAYS = 0.95
 """A larger stack is taken where a cell's step costs less than this share of the smaller one's."""
 
-REHEARSAL_SECONDS = 0.04
-"""How long each size is measured: some hundred steps of a small model."""
+REHEARSAL_SECONDS = 0.03
+"""How long each size is measured: some ten steps of a large stack."""
 
 MEMORY_SHARE = 0.5
 """Share of a trial's memory that its stack may fill: the estimate knows no library's buffers."""
@@ -51,8 +52,9 @@ def stack_size(
     measured = {int(size): seconds for size, seconds in probe.get("step_seconds", {}).items()}
     known, best = len(measured), 1
     bytes_a_member = probe.get("bytes_a_member", 0)
-    for size in SIZES:
-        if size > len(cells) or size * bytes_a_member > _memory(pack, device):
+    most = min(len(cells), SIZES[-1])
+    for size in (*(size for size in SIZES if size < most), most):
+        if size * bytes_a_member > _memory(pack, device):
             break
         if size not in measured:
             rehearsal = _rehearsal(pack, cells, size, workload, device)
@@ -61,7 +63,7 @@ def stack_size(
             measured[size], bytes_a_member = rehearsal
         if measured[size] < PAYS * measured[best]:
             best = size
-        elif size > 4 * best:
+        elif size > 8 * best:
             break
     if len(measured) > known:
         store.write_probe(
