@@ -28,10 +28,7 @@ from workloads.training.stepper import Hyperparameters, Stepper
 
 __all__ = ["Arithmetic", "Choice", "choose_arithmetic", "new_stepper"]
 
-FLOPS_PER_OPERATION = 2**19
-"""On a CPU, forward FLOPs of a batch per operation above which cells train one by one. Starting an
-operation costs 2–5 µs, so that stacking gains nothing where each computes for 10 µs itself
-(measured at 6e10 FLOP/s: see benchmarks/README.md)."""
+TOO_LARGE = "the model is so large that stacking gains nothing"
 
 TRIAL_MEMBERS = 5
 TRIAL_STEPS = 2
@@ -49,6 +46,13 @@ class Arithmetic(StrEnum):
     ONE_BY_ONE = "one by one"
     STACKED_LAYERS = "stacked layers"
     STACKED_MODULES = "stacked modules"
+
+
+FLOPS_PER_OPERATION = {Arithmetic.STACKED_LAYERS: 2**21, Arithmetic.STACKED_MODULES: 2**16}
+"""On a CPU, forward FLOPs of a batch per operation above which a path gains nothing, because each
+operation computes for longer than it takes to start. Measured at 6e10 FLOP/s against one by one:
+layers 1.8 times as fast at 2²⁰, 1.1 at 2²²; modules, which start more and smaller operations, 3 at
+2¹⁵ (attention) and 1.1 (LSTM), then 1.3 and 0.7 at 2¹⁷."""
 
 
 @dataclass(frozen=True)
@@ -103,18 +107,23 @@ def _choice(
     if not workload.stackable:
         return Choice(Arithmetic.ONE_BY_ONE, "the workload says that its cells are not stackable")
     cost = model_cost(workload, size, dict(axes))
-    flops = cost.forward_flops_per_example * batch_size
-    if device_type == "cpu" and flops > FLOPS_PER_OPERATION * cost.forward_operations:
-        return Choice(Arithmetic.ONE_BY_ONE, "the model is so large that stacking gains nothing")
+    work = cost.forward_flops_per_example * batch_size / cost.forward_operations
+    pays = {
+        path: device_type != "cpu" or work <= most for path, most in FLOPS_PER_OPERATION.items()
+    }
+    if not any(pays.values()):
+        return Choice(Arithmetic.ONE_BY_ONE, TOO_LARGE)
     pool = load_data(workload, dict(axes)).train
     trial = _Trial(workload, size, axes, batch_size, pool)
-    example = pool.inputs[0]
-    reason = layer_stack_fault(trial.models(1)[0], example)
+    reason = layer_stack_fault(trial.models(1)[0], pool.inputs[0])
     if reason is None:
         reason = trial.fault(Arithmetic.STACKED_LAYERS)
     if reason is None:
         return Choice(Arithmetic.STACKED_LAYERS)
-    fault = module_fault(trial.models(1)[0]) or trial.fault(Arithmetic.STACKED_MODULES)
+    fault = module_fault(trial.models(1)[0])
+    if fault is None and not pays[Arithmetic.STACKED_MODULES]:
+        fault = TOO_LARGE
+    fault = fault or trial.fault(Arithmetic.STACKED_MODULES)
     if fault is None:
         return Choice(Arithmetic.STACKED_MODULES, reason)
     return Choice(Arithmetic.ONE_BY_ONE, fault)
