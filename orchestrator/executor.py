@@ -13,7 +13,8 @@ import torch
 from typing_extensions import override
 
 from cluster.capacity import NodeResources
-from orchestrator.execution import Assignment, PackProgress, train_pack
+from orchestrator.execution import Assignment, train_pack
+from orchestrator.pack_rows import PackProgress
 from orchestrator.packing import Pack
 from orchestrator.store import Store
 

@@ -5,6 +5,7 @@ that the same plan makes the same packs. No row depends on it.
 """
 
 import hashlib
+import itertools
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -52,9 +53,9 @@ class Pack:
         identity = [self.arithmetic.value, *sorted(cell.cell_id for cell in self.cells)]
         return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]
 
-    def holding(self, cells: Sequence[Cell]) -> "Pack":
-        """Return a pack of `cells`, some of this one's, that goes on where this one was."""
-        return replace(self, cells=tuple(cells), resumes=self.pack_id)
+    def holding(self, cells: Sequence[Cell], resumes: str | None) -> "Pack":
+        """Return a pack of `cells`, some of this one's, that goes on where `resumes` stopped."""
+        return replace(self, cells=tuple(cells), resumes=resumes)
 
 
 @dataclass(frozen=True)
@@ -116,9 +117,8 @@ def make_packs(
     def pack(members: Sequence[Cell], resumes: str | None = None) -> tuple[float, Pack]:
         shape = Shape.of(members[0])
         cpus, gpus = resources.for_parameters(parameters[shape.model_size])
-        ordered = sorted(members, key=lambda cell: (-cell.steps, cell.cell_id))
         made = Pack(
-            cells=tuple(ordered),
+            cells=tuple(sorted(members, key=_order)),
             arithmetic=choices[shape].arithmetic,
             cpus=cpus,
             gpus=gpus,
@@ -131,13 +131,32 @@ def make_packs(
     for shape, total in totals.items():
         whole += total / slots(*resources.for_parameters(parameters[shape.model_size]))
     target = min(max(whole / PACKS_PER_SLOT, SHORTEST_PACK_SECONDS), PACK_SECONDS)
-    packs = []
+    packs: list[tuple[float, Pack]] = []
     for shape, members in shapes.items():
-        members.sort(key=lambda cell: (-cell.steps, cell.cell_id))
         number = min(max(1, round(totals[shape] / target)), len(members))
-        packs += [pack(members[first::number]) for first in range(number)]
+        packs += map(pack, _stretches(sorted(members, key=_order), number, seconds))
     first = [pack(members, pack_id) for pack_id, members in resumed]
     return (*_longest_first(first), *_longest_first(packs))
+
+
+def _order(cell: Cell) -> tuple[int, int, str]:
+    """Sort longest first, so that neighbours leave a stack together, and then by seed.
+
+    Cells of one seed and shard begin with one model and see one order of batches, made once.
+    """
+    return -cell.steps, cell.seed, cell.cell_id
+
+
+def _stretches(
+    cells: Sequence[Cell], number: int, seconds: Callable[[Cell], float]
+) -> list[list[Cell]]:
+    """Return `cells` cut into at most `number` stretches of equal predicted time."""
+    ends = list(itertools.accumulate(map(seconds, cells)))
+    stretches: dict[int, list[Cell]] = {}
+    for cell, end, own in zip(cells, ends, map(seconds, cells), strict=True):
+        middle = end - own / 2
+        stretches.setdefault(min(int(number * middle / ends[-1]), number - 1), []).append(cell)
+    return list(stretches.values())
 
 
 def _longest_first(packs: Sequence[tuple[float, Pack]]) -> list[Pack]:

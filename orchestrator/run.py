@@ -18,10 +18,9 @@ from orchestrator.execution import (
     FLUSH_SECONDS,
     HANG_SECONDS,
     Assignment,
-    Failure,
-    PackProgress,
 )
 from orchestrator.executor import Executor, InlineExecutor, PackEnd, PackFate
+from orchestrator.pack_rows import Failure, PackProgress
 from orchestrator.packing import Pack
 from orchestrator.planning import Plan, plan_study, refreshed
 from orchestrator.store import Store
@@ -228,7 +227,8 @@ def _after_death(pack: Pack, fate: PackFate, store: Store, ledger: "_Ledger") ->
             len(left),
         )
         middle = (len(left) + 1) // 2
-        return [pack.holding(half) for half in (left[:middle], left[middle:]) if half]
+        resumes = pack.pack_id if pack.pack_id in store.open_packs() else pack.resumes
+        return [pack.holding(half, resumes) for half in (left[:middle], left[middle:]) if half]
     for cell in left:
         failure = Failure(
             cell_id=cell.cell_id,

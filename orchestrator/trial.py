@@ -11,13 +11,8 @@ import ray
 import torch
 from ray import tune
 
-from orchestrator.execution import (
-    Assignment,
-    DeviceLostError,
-    Failure,
-    PackProgress,
-    train_pack,
-)
+from orchestrator.execution import Assignment, DeviceLostError, train_pack
+from orchestrator.pack_rows import Failure, PackProgress
 from orchestrator.packing import Pack
 from workloads.cost import ModelCost, learn_costs
 

@@ -21,8 +21,9 @@ from typing_extensions import override
 from cluster.capacity import NodeResources
 from cluster.local import usable_cpus
 from orchestrator.errors import LaunchError, RequestError
-from orchestrator.execution import Assignment, PackProgress
+from orchestrator.execution import Assignment
 from orchestrator.executor import Executor, PackEnd, PackFate
+from orchestrator.pack_rows import PackProgress
 from orchestrator.packing import Pack
 from orchestrator.store import Store
 from orchestrator.trial import progress_of, run_trial

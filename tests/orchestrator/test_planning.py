@@ -90,7 +90,7 @@ def test_a_pack_is_named_by_its_members_alone(study):
     pack = plan_study(study).packs[0]
     turned = replace(pack, cells=pack.cells[::-1], cpus=2, gpus=0.5)
     assert turned.pack_id == pack.pack_id
-    assert pack.holding(pack.cells[:1]).pack_id != pack.pack_id
+    assert pack.holding(pack.cells[:1], None).pack_id != pack.pack_id
 
 
 def test_steps_and_flops_are_those_of_the_cells_to_run(study):

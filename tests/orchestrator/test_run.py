@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 
 from analysis import columns
-from orchestrator.execution import Failure, PackProgress
 from orchestrator.executor import InlineExecutor
+from orchestrator.pack_rows import Failure, PackProgress
 from orchestrator.run import run_study
 from orchestrator.store import Store
 from orchestrator.study import Study

@@ -5,14 +5,18 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
 
 from orchestrator.execution import Assignment, train_pack
+from orchestrator.executor import PackEnd, PackFate
 from orchestrator.planning import plan_study
-from orchestrator.run import run_study
+from orchestrator.run import _after_death, run_study
 from orchestrator.store import Store
 from orchestrator.study import Study
 from tests.orchestrator.test_run import (
@@ -104,6 +108,40 @@ def test_a_pack_that_is_stopped_goes_on_where_it_was(study, tmp_path, stops):
     pd.testing.assert_frame_equal(*(c.drop(columns="pack_id") for c in curves))
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda data: data[: len(data) // 2],
+        lambda data: b"no checkpoint at all",
+        lambda data: b"",
+        lambda data: data.replace(b"stacked layers of", b"stacked lawyers of"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_used_is_named_and_the_pack_begins_again(
+    study, tmp_path, caplog, spoil
+):
+    store = Store(tmp_path / "store")
+    store.create()
+    (pack,) = plan_study(study, store).packs
+    assignment = assignment_of(study, store, checkpoint_seconds=0)
+    calls = iter(range(12))
+
+    def alive():
+        if next(calls, None) is None:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        train_pack(pack, assignment, device=torch.device("cpu"), report=lambda p: None, alive=alive)
+    (state,) = (tmp_path / "store" / "checkpoints").glob("*/state.pt")
+    spoilt = spoil(state.read_bytes())
+    assert spoilt != state.read_bytes()
+    state.write_bytes(spoilt)
+    train_pack(pack, assignment, device=torch.device("cpu"), report=lambda progress: None)
+    assert "begins again" in caplog.text
+    run_study(study, tmp_path / "undisturbed", inline=True)
+    pd.testing.assert_frame_equal(outcome(tmp_path / "store"), outcome(tmp_path / "undisturbed"))
+
+
 def test_an_open_pack_is_planned_first_with_what_is_left_of_it(study, tmp_path):
     store = Store(tmp_path)
     store.create()
@@ -178,6 +216,69 @@ def test_a_stack_size_is_measured_once(study, tmp_path):
     run_study(more, tmp_path, inline=True)
     assert probe.stat().st_mtime_ns == before
     assert len(cells_of(tmp_path)) == 8
+
+
+TWO_PACKS = """
+name: two
+workload: digits
+seeds: 3
+grids:
+  all:
+    dataset_fraction: [0.25, 0.5]
+    model_size: [5, 16]
+    batch_size: 16
+    label_noise: [0.0, 0.4]
+    learning_rate: [0.1, 1000.0]
+    momentum: 0.9
+    budget: {steps: 40}
+"""
+
+FRESH_WORKER = """
+import sys
+import torch
+from orchestrator import Store, Study
+from orchestrator.planning import plan_study
+from tests.orchestrator.test_stacked_packs import TWO_PACKS, assignment_of
+from orchestrator.execution import train_pack
+
+study, store = Study.from_text(TWO_PACKS), Store(sys.argv[1])
+store.create()
+for pack in plan_study(study).packs:
+    if pack.pack_id in sys.argv[2:]:
+        train_pack(
+            pack, assignment_of(study, store, 60), device=torch.device("cpu"), report=lambda p: None
+        )
+"""
+
+
+def test_a_fresh_and_a_reused_worker_give_equal_rows(tmp_path):
+    first, second = (pack.pack_id for pack in plan_study(Study.from_text(TWO_PACKS)).packs)
+    for folder, packs in (("fresh", [second]), ("reused", [first, second])):
+        command = [sys.executable, "-c", FRESH_WORKER, str(tmp_path / folder), *packs]
+        subprocess.run(command, check=True, cwd=Path(__file__).parents[2], timeout=300)
+    reused = outcome(tmp_path / "reused")
+    fresh = outcome(tmp_path / "fresh")
+    assert len(fresh) == 24
+    both = reused[reused["cell_id"].isin(fresh["cell_id"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(fresh, both)
+
+
+@pytest.mark.parametrize("own_checkpoint", [True, False])
+def test_halves_of_a_pack_that_died_go_on_where_it_was(study, tmp_path, own_checkpoint):
+    store = Store(tmp_path)
+    store.create()
+    (pack,) = plan_study(study, store).packs
+    members = [cell.cell_id for cell in pack.cells]
+    store.write_checkpoint("0123456789abcdef", members, b"of the pack that it went on from")
+    pack = replace(pack, resumes="0123456789abcdef")
+    if own_checkpoint:
+        store.write_checkpoint(pack.pack_id, members, b"its own")
+    halves = _after_death(
+        pack, PackFate(PackEnd.DIED, "killed"), store, SimpleNamespace(failures={})
+    )
+    assert [cell.cell_id for half in halves for cell in half.cells] == members
+    expected = pack.pack_id if own_checkpoint else "0123456789abcdef"
+    assert [half.resumes for half in halves] == [expected, expected]
 
 
 DRIVER = """
