@@ -1,7 +1,7 @@
 """What everything but training costs: planning, the store, resuming, and the driver of a Ray run.
 
     python -m benchmarks.overhead                 # sizes up to 10⁶, some minutes
-    python -m benchmarks.overhead --most 10000 --repetitions 1    # about a minute
+    python -m benchmarks.overhead --most 10000 --repetitions 1 --study-minutes 0.2    # two minutes
 
 Run from the repository's root. Every measurement has a process of its own, whose peak memory is
 then its own, and a peer: the plainest code that does the same job without checks, timed in the
@@ -324,6 +324,63 @@ def run_lines(most: int, repetitions: int) -> Iterator[list[str]]:
     yield ["Ray run: each further trial", f"{few:,}", spread(a_trial), "driver CPU ms"]
 
 
+# A whole study
+
+
+STUDY_AXES: dict[str, Any] = {
+    "model_size": [16, 64],
+    "batch_size": [16, 64],
+    "learning_rate": [0.02, 0.04, 0.06, 0.08, 0.1, 0.12],
+    "momentum": [0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9],
+    "budget": {"steps": 3000},
+}
+CELL_SECONDS = 0.07
+"""About what a cell of `STUDY_AXES` takes on one core, to make a study of the length asked for."""
+
+
+def study_lines(minutes: float) -> Iterator[list[str]]:
+    """Yield what a study of about so many minutes spends on other things than training."""
+    import pandas as pd
+
+    from cluster.local import usable_cpus
+    from orchestrator.yaml_lines import dump
+
+    slots, points = usable_cpus(), 2 * 2 * 6 * 7
+    seeds = max(1, round(60 * minutes * slots / CELL_SECONDS / points))
+    study = {"name": "long", "workload": "digits", "seeds": seeds, "grids": {"all": STUDY_AXES}}
+    with TemporaryDirectory(prefix="ray") as ray_folder, TemporaryDirectory() as folder:
+        (Path(folder) / "study.yaml").write_text(dump(study))
+        command = "from orchestrator.cli import main; main()"
+        began, before = time.time(), resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(
+            [sys.executable, "-c", command, "run", f"{folder}/study.yaml", "--store", folder],
+            cwd=ROOT,
+            env={**os.environ, "RAY_TMPDIR": ray_folder},
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        parts = [path.stat().st_mtime for path in (Path(folder) / "cells").iterdir()]
+        rows = pd.read_parquet(Path(folder) / "cells")
+    start = rows["started_at"].min().timestamp()
+    window = max(parts) - start
+    training = rows["wall_seconds"].sum()
+    share = 100 * (1 - training / slots / window)
+    driver = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    cells = len(rows)
+    a_cell = f"{1e6 * window * slots / cells:,.0f}"
+    yield ["study: from the first cell to the last row", f"{cells:,}", f"{window:.0f}", "wall s"]
+    yield ["study: of that, not training or evaluation", f"{cells:,}", f"{share:.1f}", "%", a_cell]
+    yield ["study: start-up before that", f"{cells:,}", f"{start - began:.1f}", "wall s"]
+    yield [
+        "study: the driver, its start and Ray's included",
+        f"{cells:,}",
+        f"{driver:.1f}",
+        "CPU s",
+        f"{1e6 * driver / cells:,.0f}",
+    ]
+
+
 # The table
 
 
@@ -364,8 +421,9 @@ def lines(most: int, repetitions: int) -> Iterator[list[str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--most", type=int, default=10**6, help="largest number of cells")
+    parser.add_argument("--most", type=int, default=10**6, help="largest number of cells; 0: none")
     parser.add_argument("--repetitions", type=int, default=3, help="of each; 10⁶ cells have one")
+    parser.add_argument("--study-minutes", type=float, default=5.0, help="0: no whole study")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
@@ -373,7 +431,10 @@ def main() -> None:
         print(json.dumps([asdict(each) for each in MEASUREMENTS[name](int(size), int(other))]))
         return
     began = time.monotonic()
-    table = list(lines(given.most, given.repetitions))
+    table = list(lines(given.most, given.repetitions)) if given.most else []
+    if given.study_minutes:
+        print(f"measuring: a study of {given.study_minutes:g} minutes", file=sys.stderr, flush=True)
+        table += study_lines(given.study_minutes)
     print(*settings_lines(), sep="\n")
     print(
         f"settings: parts of {CELLS_A_PART} cells; a resumed store lacks {CELLS_LEFT} cells; "
