@@ -132,7 +132,7 @@ def seconds_a_call(call: Callable[[], object]) -> float:
     while (elapsed := time.perf_counter() - began) < SECONDS or calls < 3:
         call()
         calls += 1
-    return elapsed / calls if calls else elapsed
+    return elapsed / calls
 
 
 def plain(case: Case) -> float:

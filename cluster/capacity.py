@@ -7,10 +7,6 @@ from dataclasses import dataclass
 __all__ = ["NodeResources", "Requirement", "shortfalls", "slots_of"]
 
 
-MOST_SLOTS = 10**6
-"""Trials of one node at once, where it is said to have endless resources."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class NodeResources:
     """What one node offers."""
@@ -51,15 +47,14 @@ def slots_of(cpus: float, gpus: float, nodes: Sequence[NodeResources]) -> int:
 
 
 def _slots(cpus: float, gpus: float, node: NodeResources) -> int:
-    by_cpus = node.cpus / cpus if cpus else math.inf
+    by_cpus = node.cpus / cpus
     if gpus == 0:
         by_gpus = math.inf
     elif gpus < 1:  # a share of a device never spans two
         by_gpus = math.floor(node.gpus) * math.floor(1 / gpus)
     else:
         by_gpus = node.gpus / gpus
-    slots = min(by_cpus, by_gpus, MOST_SLOTS)
-    return math.floor(slots)
+    return math.floor(min(by_cpus, by_gpus))
 
 
 def _largest(nodes: Sequence[NodeResources]) -> str:

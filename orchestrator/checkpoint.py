@@ -1,17 +1,15 @@
-"""Where a stack of cells stands, as bytes from which another worker goes on."""
+"""Where the stacks of a pack stand, as bytes from which another worker goes on."""
 
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 import torch
 
-from workloads.training.arithmetic import Arithmetic
 from workloads.training.lockstep import Lockstep
 
-__all__ = ["SavedStack", "UnusableCheckpointError"]
+__all__ = ["SavedStack", "UnusableCheckpointError", "from_bytes", "to_bytes"]
 
 
 class UnusableCheckpointError(Exception):
@@ -32,34 +30,6 @@ class SavedStack:
         """Return where `lockstep`, begun with `cell_ids`, stands."""
         return cls(tuple(cell_ids), lockstep.state())
 
-    def to_bytes(self, arithmetic: Arithmetic) -> bytes:
-        """Return what `from_bytes` reads."""
-        buffer = io.BytesIO()
-        content = {
-            "origin": _origin(arithmetic),
-            "cell_ids": list(self.cell_ids),
-            "state": dict(self.state),
-        }
-        torch.save(content, buffer)
-        return buffer.getvalue()
-
-    @classmethod
-    def from_bytes(cls, data: bytes, arithmetic: Arithmetic) -> "SavedStack":
-        """Return what was saved; loads tensors and plain values only.
-
-        Raises `UnusableCheckpointError` for bytes that are none, and for a stack of another
-        arithmetic or of other versions, whose tensors may mean something else.
-        """
-        try:
-            content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        except Exception as error:  # bytes that are no checkpoint raise whatever they lead to
-            raise UnusableCheckpointError(f"it cannot be read ({error})") from error
-        if content["origin"] != _origin(arithmetic):
-            raise UnusableCheckpointError(
-                f"it is of {content['origin']}, and this worker's are {_origin(arithmetic)}"
-            )
-        return cls(tuple(content["cell_ids"]), content["state"])
-
     def under_way(self) -> list[str]:
         """Return the cells that had not ended."""
         return [self.cell_ids[member["place"]] for member in self.state["members"]]
@@ -70,6 +40,25 @@ class SavedStack:
         lockstep.load(self.state, [place.get(cell_id) for cell_id in self.cell_ids])
 
 
-def _origin(arithmetic: Arithmetic) -> str:
-    """Return what a state's tensors depend on, in words."""
-    return f"{arithmetic} of scaling-study {version('scaling-study')}, torch {torch.__version__}"
+def to_bytes(stacks: Sequence[SavedStack], origin: str) -> bytes:
+    """Return what `from_bytes` reads. `origin`: what the tensors depend on, in words."""
+    buffer = io.BytesIO()
+    saved = [{"cell_ids": list(each.cell_ids), "state": dict(each.state)} for each in stacks]
+    torch.save({"origin": origin, "stacks": saved}, buffer)
+    return buffer.getvalue()
+
+
+def from_bytes(data: bytes, origin: str) -> list[SavedStack]:
+    """Return the stacks that were saved; loads tensors and plain values only.
+
+    Raises `UnusableCheckpointError` for bytes that are none, and for stacks of another origin,
+    whose tensors may mean something else.
+    """
+    try:
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        theirs, saved = content["origin"], content["stacks"]
+    except Exception as error:  # bytes that are no checkpoint raise whatever they lead to
+        raise UnusableCheckpointError(f"it cannot be read ({error})") from error
+    if theirs != origin:
+        raise UnusableCheckpointError(f"it is of {theirs}; this worker's would be of {origin}")
+    return [SavedStack(tuple(each["cell_ids"]), each["state"]) for each in saved]

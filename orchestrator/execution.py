@@ -8,15 +8,21 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 
 import torch
 
 from orchestrator.cell import Cell
-from orchestrator.checkpoint import SavedStack, UnusableCheckpointError
-from orchestrator.errors import StoreError
-from orchestrator.pack_rows import PackProgress, PackRows, common_columns
+from orchestrator.checkpoint import (
+    SavedStack,
+    UnusableCheckpointError,
+    from_bytes,
+    to_bytes,
+)
+from orchestrator.errors import LaunchError, StoreError
+from orchestrator.pack_rows import PackProgress, PackRows, ReportError, common_columns
 from orchestrator.packing import Pack
-from orchestrator.stacking import stack_size
+from orchestrator.stacking import device_model, stack_size
 from orchestrator.store import Store
 from orchestrator.torch_threads import one_torch_thread
 from workloads.base import Workload
@@ -79,10 +85,14 @@ def train_pack(
     it goes on where it is started again. `alive` is called whenever it got on.
 
     An exception in a stack halves it, until the cell that raises is alone and becomes a `Failure`;
-    so does a lack of memory, after which all stacks are smaller. An error of the store travels.
+    so does a lack of memory, after which all stacks are smaller. An error of the store travels, and
+    so does what `report` raises.
     """
-    with one_torch_thread():
-        _Training(pack, assignment, device, report, alive).run()
+    try:
+        with one_torch_thread():
+            _Training(pack, assignment, device, report, alive).run()
+    except ReportError as error:
+        raise error.cause from None
 
 
 class _Training:
@@ -98,28 +108,35 @@ class _Training:
     ) -> None:
         self._pack, self._assignment, self._device = pack, assignment, device
         self._store, self._alive = assignment.store, alive
-        self._writer = PackRows(
+        self._rows = PackRows(
             pack,
             common_columns(pack, assignment.workload, assignment.workload_source, device),
             self._store,
             report,
         )
         self._checkpointed = time.monotonic()
+        self._waiting: list[_Stack] = []
         self._saved: SavedStack | None = None
+        self._origin = (
+            f"{pack.arithmetic} of workload source {assignment.workload_source} on "
+            f"{device_model(device)} by scaling-study {version('scaling-study')}, "
+            f"torch {torch.__version__}"
+        )
 
     def run(self) -> None:
+        self._alive()
         durable = self._store.pack_cell_ids(self._pack.pack_id)
         left = {cell.cell_id: cell for cell in self._pack.cells if cell.cell_id not in durable}
-        stacks = self._stacks(left)
-        while stacks:
-            stack = stacks.pop()
+        self._waiting = self._stacks(left)
+        while self._waiting:
+            stack = self._waiting.pop()
             self._saved = stack.saved
             self._alive()
             try:
                 self._train(stack.cells)
             except Exception as error:  # the cells' boundary: it becomes a row in failures
-                open_cells = [c for c in stack.cells if c.cell_id not in self._writer.ended]
-                if isinstance(error, StoreError) or not open_cells:
+                open_cells = [c for c in stack.cells if c.cell_id not in self._rows.ended]
+                if isinstance(error, StoreError | ReportError) or not open_cells:
                     raise
                 if len(open_cells) == 1:
                     self._fail(open_cells[0], error)
@@ -127,37 +144,35 @@ class _Training:
                 logger.info("Halved a stack of %d: %s", len(open_cells), _sentence(error))
                 middle = (len(open_cells) + 1) // 2
                 if _is_out_of_memory(error):
-                    stacks = [part for each in stacks for part in each.cut(middle)]
-                stacks += _Stack(open_cells, self._saved).cut(middle)[::-1]
+                    self._waiting = [part for each in self._waiting for part in each.cut(middle)]
+                self._waiting += _Stack(open_cells, self._saved).cut(middle)[::-1]
                 self._forget(error)
-        self._writer.flush()
+        self._rows.flush()
         self._store.end_pack(self._pack.pack_id)
 
     def _stacks(self, left: dict[str, Cell]) -> list["_Stack"]:
         """Return the open cells as stacks, the one to train first at the end."""
-        first: list[_Stack] = []
+        going_on: list[_Stack] = []
         for pack_id in filter(None, (self._pack.pack_id, self._pack.resumes)):
-            saved = self._read_checkpoint(pack_id)
-            if saved is not None:
+            for saved in self._read_checkpoint(pack_id):
                 under_way = [left.pop(c) for c in saved.under_way() if c in left]
-                first = [_Stack(under_way, saved)] if under_way else []
-                break
+                going_on += [_Stack(under_way, saved)] if under_way else []
         rest = list(left.values())
         if not rest:
-            return first
+            return going_on[::-1]
         size = stack_size(self._pack, rest, self._assignment.workload, self._store, self._device)
-        return [*_Stack(rest, None).cut(size)[::-1], *first]
+        return [*_Stack(rest, None).cut(size)[::-1], *going_on[::-1]]
 
-    def _read_checkpoint(self, pack_id: str) -> SavedStack | None:
-        """Return where a pack stands, or None where it has no checkpoint to go on from."""
+    def _read_checkpoint(self, pack_id: str) -> list[SavedStack]:
+        """Return where a pack's stacks stand; none where it has nothing to go on from."""
         data = self._store.read_checkpoint(pack_id)
         if data is None:
-            return None
+            return []
         try:
-            return SavedStack.from_bytes(data, self._pack.arithmetic)
+            return from_bytes(data, self._origin)
         except UnusableCheckpointError as error:
             logger.warning("Pack %s begins again: of its checkpoint, %s.", pack_id, error)
-            return None
+            return []
 
     def _train(self, cells: Sequence[Cell]) -> None:
         started_at = datetime.now(UTC)
@@ -170,28 +185,31 @@ class _Training:
         if self._saved is not None:
             self._saved.load_into(lockstep, [cell.cell_id for cell in cells])
         for place, result in lockstep.run(lambda: self._pause(lockstep, cells)):
-            self._writer.add_result(cells[place], result, started_at)
+            self._rows.add_result(cells[place], result, started_at)
             self._alive()
         self._pause(lockstep, cells)
 
     def _pause(self, lockstep: Lockstep, cells: Sequence[Cell]) -> None:
         """Between stretches of steps: flush rows and leave a checkpoint where it is time."""
         self._alive()
-        if self._writer.seconds_since_flush() >= self._assignment.flush_seconds:
-            self._writer.flush()
+        if self._rows.seconds_since_flush() >= self._assignment.flush_seconds:
+            self._rows.flush()
         if time.monotonic() - self._checkpointed < self._assignment.checkpoint_seconds:
             return
-        self._writer.flush()  # what ended before the checkpoint is not in it
-        self._checkpointed = time.monotonic()
+        self._rows.flush()  # what ended before the checkpoint is not in it
         if lockstep.members:
             self._saved = SavedStack.of(lockstep, [cell.cell_id for cell in cells])
+            # Halves that wait share what they go on from: it is saved with them, once.
+            waiting = {id(stack.saved): stack.saved for stack in self._waiting}
+            saved = [self._saved, *(each for each in waiting.values() if each is not None)]
             members = [cell.cell_id for cell in self._pack.cells]
-            data = self._saved.to_bytes(self._pack.arithmetic)
+            data = to_bytes(saved, self._origin)
             self._store.write_checkpoint(self._pack.pack_id, members, data)
+        self._checkpointed = time.monotonic()
 
     def _fail(self, cell: Cell, error: Exception) -> None:
         logger.warning("Cell %s failed: %s", cell.cell_id, _sentence(error))
-        self._writer.add_failure(cell, error)
+        self._rows.add_failure(cell, error)
         self._forget(error)
 
     def _forget(self, error: Exception) -> None:
@@ -201,13 +219,14 @@ class _Training:
             try:
                 torch.cuda.synchronize(self._device)
             except RuntimeError as fault:
+                self._rows.flush()
                 raise DeviceLostError(
                     f"The device does not work any more after {_sentence(error)}: {fault}"
                 ) from fault
             torch.cuda.empty_cache()
 
 
-class DeviceLostError(Exception):
+class DeviceLostError(LaunchError):
     """A device that later cells of this process could not use: the process must end."""
 
 

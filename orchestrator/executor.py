@@ -12,7 +12,7 @@ from enum import StrEnum
 import torch
 from typing_extensions import override
 
-from cluster.capacity import NodeResources
+from cluster.capacity import NodeResources, slots_of
 from orchestrator.execution import Assignment, train_pack
 from orchestrator.pack_rows import PackProgress
 from orchestrator.packing import Pack
@@ -46,6 +46,10 @@ class Executor(AbstractContextManager["Executor"]):
     def nodes(self) -> Sequence[NodeResources]:
         """Return what each node of the cluster has."""
 
+    def slots(self, cpus: float, gpus: float) -> int:
+        """Return how many packs that hold so many CPUs and GPUs train at once; at least one."""
+        return max(1, slots_of(cpus, gpus, self.nodes()))
+
     @abstractmethod
     def nodes_without(self, store: Store) -> Sequence[str]:
         """Return the nodes that do not see in `store` what this driver, its holder, wrote there."""
@@ -75,6 +79,10 @@ class InlineExecutor(Executor):
     def nodes(self) -> Sequence[NodeResources]:
         # This machine holds whatever is asked of it: nothing is scheduled.
         return [NodeResources(name="inline", cpus=float("inf"), gpus=torch.cuda.device_count())]
+
+    @override
+    def slots(self, cpus: float, gpus: float) -> int:
+        return 1
 
     @override
     def nodes_without(self, store: Store) -> Sequence[str]:

@@ -18,7 +18,7 @@ from orchestrator.store import Store
 from workloads.base import Workload
 from workloads.outcome import TrainingResult
 
-__all__ = ["Failure", "PackProgress", "PackRows", "common_columns"]
+__all__ = ["Failure", "PackProgress", "PackRows", "ReportError", "common_columns"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,23 +119,36 @@ class PackRows:
     def flush(self) -> None:
         """Write what is waiting, then report it."""
         self._flushed = time.monotonic()
-        if self._rows:
-            seconds = self._flushed - self._began
-            rows = [{**row, columns.PACK_WALL_SECONDS: seconds} for row in self._rows]
-            self._store.write_part(self._pack_id, rows, self._curves)
-        if self._rows or self._failures:
-            statuses = [row[columns.STATUS] for row in self._rows]
-            self._report(
-                PackProgress(
-                    completed=statuses.count("completed"),
-                    diverged=statuses.count("diverged"),
-                    failures=tuple(self._failures),
-                    best_validation_error=min(
-                        (row[columns.BEST_VALIDATION_ERROR] for row in self._rows), default=None
-                    ),
-                )
-            )
+        rows, curves, failures = self._rows, self._curves, self._failures
         self._rows, self._curves, self._failures = [], [], []
+        if rows:
+            seconds = self._flushed - self._began
+            rows = [{**row, columns.PACK_WALL_SECONDS: seconds} for row in rows]
+            self._store.write_part(self._pack_id, rows, curves)
+        if not rows and not failures:
+            return
+        statuses = [row[columns.STATUS] for row in rows]
+        progress = PackProgress(
+            completed=statuses.count("completed"),
+            diverged=statuses.count("diverged"),
+            failures=tuple(failures),
+            best_validation_error=min(
+                (row[columns.BEST_VALIDATION_ERROR] for row in rows), default=None
+            ),
+        )
+        try:
+            self._report(progress)
+        except Exception as error:
+            raise ReportError(error) from error
+
+
+class ReportError(Exception):
+    """What whoever is reported to raised: no cell's fault."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+        """The error itself."""
 
 
 def _cell_columns(cell: Cell) -> dict[str, Any]:

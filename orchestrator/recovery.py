@@ -21,7 +21,7 @@ def recover(files: Files) -> tuple[UnreadablePart, ...]:
     so that `pandas.read_parquet` works on the folder; parts of an older schema are rewritten under
     their own name. A kill at any point leaves the rest to the next call.
     """
-    for folder in (*Table, "studies", ""):
+    for folder in (*Table, "studies", "probes", ""):
         files.delete_leftovers(folder)
     set_aside = []
     for table in Table:

@@ -161,6 +161,7 @@ def status_document(store: Store) -> dict[str, Any]:
             {"study": study, "grid": grid, "cells": len(ids), **_grid_counts(ids, statuses, failed)}
             for (study, grid), ids in store.read_grids().items()
         ],
+        "open_packs": len(store.open_packs()),
         "unreadable": [f"{part.path}: {part.reason}" for part in store.unreadable_parts()],
         "driver": None if beat is None else beat.to_dict(),
     }
@@ -189,6 +190,9 @@ def status_tables(document: Mapping[str, Any]) -> Iterator[str | Table]:
         yield table
     for sentence in document["unreadable"]:
         yield f"Cannot be read, the next run sets it aside: {sentence}"
+    if document["open_packs"]:
+        packs = _count(document["open_packs"], "pack")
+        yield f"{packs} under way, with a checkpoint to go on from."
     yield _driver_line(document["driver"])
 
 

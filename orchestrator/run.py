@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from cluster.capacity import Requirement, shortfalls, slots_of
+from cluster.capacity import Requirement, shortfalls
 from orchestrator.errors import LaunchError, PlanError, StoreError
 from orchestrator.execution import (
     CHECKPOINT_SECONDS,
@@ -22,7 +22,7 @@ from orchestrator.execution import (
 from orchestrator.executor import Executor, InlineExecutor, PackEnd, PackFate
 from orchestrator.pack_rows import Failure, PackProgress
 from orchestrator.packing import Pack
-from orchestrator.planning import Plan, plan_study, refreshed
+from orchestrator.planning import Plan, local_slots, plan_study, refreshed
 from orchestrator.store import Store
 from orchestrator.study import Study
 from workloads.source import source_hash
@@ -121,11 +121,9 @@ def run_study(
         driving = stack.enter_context(opened.drive(f"scaling-study run {study.name}"))
         if plan.packs:
             _refuse_unshared(opened, executor)
-        nodes = executor.nodes() if plan.packs else []
         # Now that nobody else writes, and it is known how many packs train at once.
-        plan = refreshed(
-            plan, opened, **asked, slots=lambda cpus, gpus: max(1, slots_of(cpus, gpus, nodes))
-        )
+        slots = executor.slots if plan.packs else local_slots
+        plan = refreshed(plan, opened, **asked, slots=slots)
         opened.record_study(study.name, study.text)
         opened.record_grids(study.name, {grid.name: grid.cell_ids for grid in plan.grids})
         ledger = _Ledger(plan, opened, lambda tally: _tell(tally, driving.beat, progress))

@@ -116,7 +116,12 @@ _CELLS = [
         c.TRAINING_FLOPS, NUMBER, "FLOP", "arithmetic of training; a double, as it passes 2**63"
     ),
     _field(c.WALL_SECONDS, NUMBER, "seconds", "the cell's share of its pack's wall time"),
-    _field(c.PACK_WALL_SECONDS, NUMBER, "seconds", "wall time of the trial until this row"),
+    _field(
+        c.PACK_WALL_SECONDS,
+        NUMBER,
+        "seconds",
+        "wall time of the trial, since its last start, until this row",
+    ),
     _field(
         c.TRAIN_LOSS,
         NUMBER,
@@ -189,7 +194,7 @@ _CELLS = [
     _field(c.ARITHMETIC, TEXT, "name", "arithmetic path: stacked or one at a time"),
     _field(c.DEVICE_NAME, TEXT, "name", "device that trained the cell"),
     _field(c.HOST, TEXT, "name", "machine that trained the cell"),
-    _field(c.STARTED_AT, TIME, "UTC", "when training of the cell started"),
+    _field(c.STARTED_AT, TIME, "UTC", "when the attempt that ended began"),
     _field(c.CODE_VERSION, TEXT, "version", "version of scaling-study"),
     _field(c.WORKLOAD_SOURCE, TEXT, "hash", "hash of the workload's source"),
     _field(c.TORCH_VERSION, TEXT, "version", "version of torch"),

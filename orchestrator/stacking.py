@@ -96,7 +96,7 @@ def _rehearsal(
             stack = Lockstep(workload, [cell.recipe()] * size, pack.arithmetic, device)
             return stack.rehearse(REHEARSAL_SECONDS) / size, stack.bytes_a_member
         except Exception as error:
-            logger.info(
+            logger.warning(
                 "No measurement of %d cells at once with cell %s: %s: %s",
                 size,
                 cell.cell_id,

@@ -6,6 +6,7 @@ after a kill.
 """
 
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -49,6 +50,8 @@ from orchestrator.schema import Table
 from orchestrator.store_lock import Locks
 
 __all__ = ["Store", "StoreSize"]
+
+logger = logging.getLogger(__name__)
 
 CHECKPOINTS, MEMBERS, STATE = "checkpoints", "members.json", "state.pt"
 """Folder of the packs under way; in each pack's own, its cells, and where they stand."""
@@ -236,9 +239,8 @@ class Store:
         `end_pack`.
         """
         folder = f"{CHECKPOINTS}/{checked_name('pack', pack_id)}"
-        if not self._files.exists(f"{folder}/{MEMBERS}"):
-            self._files.write(f"{folder}/{MEMBERS}", json.dumps(list(members)).encode())
         self._files.write(f"{folder}/{STATE}", state)
+        self._files.write(f"{folder}/{MEMBERS}", json.dumps(list(members)).encode())
 
     def read_checkpoint(self, pack_id: str) -> bytes | None:
         """Return the last state that a pack under way left, or None."""
@@ -251,11 +253,9 @@ class Store:
         """Return the cell_ids of the members of every pack with a checkpoint, by pack_id."""
         packs = {}
         for pack_id in sorted(self._files.entries(CHECKPOINTS)):
-            try:
-                members = self._files.read(f"{CHECKPOINTS}/{pack_id}/{MEMBERS}")
-            except FileNotFoundError:
-                continue  # a worker is ending it, or was killed while it did
-            packs[pack_id] = [str(cell_id) for cell_id in json.loads(members)]
+            members = self._read_json(f"{CHECKPOINTS}/{pack_id}/{MEMBERS}")
+            if members is not None:  # else a worker is ending it, or was killed while it did
+                packs[pack_id] = [str(cell_id) for cell_id in members]
         return packs
 
     def end_pack(self, pack_id: str) -> None:
@@ -266,10 +266,7 @@ class Store:
 
     def read_probe(self, key: str) -> dict[str, Any] | None:
         """Return what was measured under `key`, or None."""
-        try:
-            probe: dict[str, Any] = json.loads(self._files.read(f"probes/{key}.json"))
-        except FileNotFoundError:
-            return None
+        probe: dict[str, Any] | None = self._read_json(f"probes/{key}.json")
         return probe
 
     def write_probe(self, key: str, probe: Mapping[str, Any]) -> None:
@@ -314,6 +311,16 @@ class Store:
             self._locks.no_workers(wait_seconds),
         ):
             return compact(self._files, rows_per_part)
+
+    def _read_json(self, path: str) -> Any:
+        """Return what a JSON file holds; None where there is none, or a torso of one."""
+        try:
+            return json.loads(self._files.read(path))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            logger.warning("Skipped %s: %s. It is written anew.", self._files.address(path), error)
+            return None
 
     def _whole(self, table: Table, columns: Sequence[str] | None = None) -> pa.Table:
         return consistent(lambda: whole_table(self._files, table, columns))

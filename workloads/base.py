@@ -46,10 +46,6 @@ class Split:
     def __len__(self) -> int:
         return len(self.inputs)
 
-    def to(self, device: torch.device) -> "Split":
-        """Return the same examples on `device`."""
-        return Split(self.inputs.to(device), self.targets.to(device))
-
     @classmethod
     def from_dataset(cls, dataset: MapStyleDataset) -> "Split":
         """Return the examples of a map-style dataset, read once and stacked."""
@@ -71,10 +67,6 @@ class Data:
     """Fixed; disjoint from the pool. Choices are made on it."""
     test: Split
     """Fixed; disjoint from both. Only reported."""
-
-    def to(self, device: torch.device) -> "Data":
-        """Return the same data on `device`."""
-        return Data(self.train.to(device), self.validation.to(device), self.test.to(device))
 
     def fingerprint(self) -> str:
         """Return 16 hex digits of SHA-256 over the bytes, shapes and types of all tensors."""
@@ -108,7 +100,7 @@ class Workload(ABC):
     chance_error: ClassVar[float]
     """Error of the best guess that ignores the input; the error of a diverged run."""
     stackable: ClassVar[bool] = True
-    """Whether cells may share one process and one share of a device as a pack."""
+    """Whether cells may be stacked, to train many at once; False: they train one by one."""
 
     @abstractmethod
     def data(self, axes: AxisValues) -> Data:

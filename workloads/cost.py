@@ -77,9 +77,7 @@ def _count(workload: Workload, size: AxisValue, axes: AxisValues) -> ModelCost:
         try:
             with torch.device("meta"):
                 model = workload.model(size)
-            flops, operations = _known_flops(model, example) or _forward_flops(
-                model, example.to("meta")
-            )
+            flops, operations = _forward_flops(model, example.to("meta"))
         except (NotImplementedError, RuntimeError):
             model = workload.model(size)
             flops, operations = _forward_flops(model, example)

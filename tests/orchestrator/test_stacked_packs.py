@@ -142,6 +142,75 @@ def test_a_checkpoint_that_cannot_be_used_is_named_and_the_pack_begins_again(
     pd.testing.assert_frame_equal(outcome(tmp_path / "store"), outcome(tmp_path / "undisturbed"))
 
 
+def test_a_half_that_waits_is_saved_with_the_half_that_trains(study, tmp_path, monkeypatch):
+    store = Store(tmp_path / "store")
+    store.create()
+    (pack,) = plan_study(study, store).packs
+    assignment = assignment_of(study, store, checkpoint_seconds=0)
+    calls = iter(range(30))
+
+    def alive():
+        call = next(calls, None)
+        if call == 12:  # from here on, no more than two of the four fit into memory
+            monkeypatch.setenv("MISBEHAVING_MOST_ROWS", "48")
+        if call == 18:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        train_pack(pack, assignment, device=torch.device("cpu"), report=lambda p: None, alive=alive)
+    (state,) = (tmp_path / "store" / "checkpoints").glob("*/state.pt")
+    saved = torch.load(state, weights_only=True)["stacks"]
+    # The half under way stands further than the other, which stands where both were saved.
+    assert [len(stack["state"]["members"]) for stack in saved] == [2, 4]
+    assert saved[0]["state"]["step"] > saved[1]["state"]["step"] > 0
+    train_pack(pack, assignment, device=torch.device("cpu"), report=lambda progress: None)
+    monkeypatch.delenv("MISBEHAVING_MOST_ROWS")
+    run_study(study, tmp_path / "undisturbed", inline=True)
+    pd.testing.assert_frame_equal(outcome(tmp_path / "store"), outcome(tmp_path / "undisturbed"))
+
+
+def test_a_torso_of_a_list_of_members_is_no_open_pack_and_is_written_anew(tmp_path, caplog):
+    store = Store(tmp_path)
+    store.create()
+    store.write_checkpoint("0123456789abcdef", ["a", "b"], b"state")
+    members = tmp_path / "checkpoints" / "0123456789abcdef" / "members.json"
+    members.write_text(members.read_text()[:5])
+    assert store.open_packs() == {}
+    assert "members.json" in caplog.text
+    store.write_checkpoint("0123456789abcdef", ["a", "b"], b"later")
+    assert store.open_packs() == {"0123456789abcdef": ["a", "b"]}
+
+
+def test_a_checkpoint_of_another_workload_source_is_not_gone_on_from(study, tmp_path, caplog):
+    store = Store(tmp_path / "store")
+    store.create()
+    (pack,) = plan_study(study, store).packs
+    assignment = assignment_of(study, store, checkpoint_seconds=0)
+    calls = iter(range(12))
+
+    def alive():
+        if next(calls, None) is None:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        train_pack(pack, assignment, device=torch.device("cpu"), report=lambda p: None, alive=alive)
+    mended = replace(assignment, workload_source="feedfeedfeedfeed")
+    train_pack(pack, mended, device=torch.device("cpu"), report=lambda progress: None)
+    assert "begins again" in caplog.text
+    assert "feedfeedfeedfeed" in caplog.text
+
+
+def test_an_error_of_whoever_is_told_of_progress_is_no_cells_fault(study, tmp_path):
+    def progress(tally):
+        if tally.finished:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_study(study, tmp_path, inline=True, progress=progress)
+    assert len(Store(tmp_path).read_failures()) == 0
+    assert len(cells_of(tmp_path)) == 4
+
+
 def test_an_open_pack_is_planned_first_with_what_is_left_of_it(study, tmp_path):
     store = Store(tmp_path)
     store.create()

@@ -79,6 +79,7 @@ def test_a_model_is_counted_without_memory_for_its_parameters(monkeypatch):
 
 
 def test_a_process_that_has_learnt_what_another_counted_does_not_count(monkeypatch):
+    monkeypatch.setattr("workloads.cost._costs", {})  # without those of other tests' classes
     cost = model_cost(Signs(), 48, {"shift": 0.0})
     sent = pickle.dumps(counted_costs())
     monkeypatch.setattr("workloads.cost._costs", {})

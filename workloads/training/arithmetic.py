@@ -81,6 +81,7 @@ def new_stepper(
     return kind(workload, models, hyperparameters, example)
 
 
+@lru_cache(maxsize=4096)
 def choose_arithmetic(
     workload: Workload,
     size: AxisValue,
@@ -93,17 +94,6 @@ def choose_arithmetic(
     A stacked path is tried out on a few steps, on the CPU: a member must come out the same to the
     last bit in every place of every stack, and equal to the plain model but for rounding.
     """
-    return _choice(workload, size, axes, batch_size, device_type)
-
-
-@lru_cache(maxsize=4096)
-def _choice(
-    workload: Workload,
-    size: AxisValue,
-    axes: tuple[tuple[str, AxisValue], ...],
-    batch_size: int,
-    device_type: str,
-) -> Choice:
     if not workload.stackable:
         return Choice(Arithmetic.ONE_BY_ONE, "the workload says that its cells are not stackable")
     cost = model_cost(workload, size, dict(axes))

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
-from workloads.training.dropout import CellDropout
 from workloads.training.stacked_parameters import StackedParameter, padded
 
 __all__ = [
@@ -315,7 +314,7 @@ def layer_fault(layer: nn.Module, shape: str) -> tuple[str | None, str]:
     `shape`: of what it is given, `VECTOR` or `IMAGE`.
     """
     name = type(layer).__name__
-    if type(layer) not in STACKED or isinstance(layer, CellDropout):
+    if type(layer) not in STACKED:
         return f"{name} has no explicit passes", shape
     if any(not parameter.requires_grad for parameter in layer.parameters()):
         return f"{name} has a frozen parameter", shape

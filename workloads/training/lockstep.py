@@ -65,6 +65,9 @@ REHEARSED_TOGETHER = 8
 
 FLOAT_BYTES = 4
 
+SHARD_BYTES = 16
+"""Of one example in a member's shard: its place in the pool, and its target."""
+
 
 @dataclass
 class _Member:
@@ -133,11 +136,12 @@ class Lockstep:
 
     @property
     def bytes_a_member(self) -> int:
-        """Estimated memory of one member: parameters, velocities, gradients, activations."""
+        """Estimated memory of one member: its model, activations, and shard."""
         recipe = self._members[0].recipe
         cost = model_cost(self._workload, recipe.model_size, dict(recipe.axes))
         activations = self._batch * self._stepper.elements_per_example * cost.forward_operations
-        return FLOAT_BYTES * (3 * cost.parameter_count + 2 * activations)
+        own = FLOAT_BYTES * (3 * cost.parameter_count + 2 * activations)
+        return own + SHARD_BYTES * recipe.train_examples
 
     def rehearse(self, seconds: float) -> float:
         """Make updates for about so many seconds and return what one took.

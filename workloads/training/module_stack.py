@@ -171,7 +171,7 @@ def module_fault(model: nn.Module) -> str | None:
     if has_gradient_hooks(model):
         return "it has hooks on gradients, which are stacked here"
     for name, module in model.named_modules():
-        if type(module) in UNSTACKABLE or isinstance(module, UNSTACKABLE):
+        if isinstance(module, UNSTACKABLE):
             return f"{type(module).__name__} ({name or 'the model itself'}) cannot be stacked"
         if isinstance(module, nn.LSTM) and (fault := UnrolledLSTM.fault(module)):
             return f"LSTM ({name or 'the model itself'}) {fault}"

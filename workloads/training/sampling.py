@@ -102,6 +102,6 @@ def batches(workload: Workload, recipe: Recipe, shard: Split) -> Iterator[tuple[
         yield shard.inputs.index_select(0, rows), shard.targets.index_select(0, rows)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _pool_order(workload_name: str, seed: int, pool_examples: int) -> NDArray[np.int64]:
     return permutation(pool_examples, workload_name, seed, "shard")

@@ -46,7 +46,11 @@ class Hyperparameters:
         """Return those of `recipes`, in their order, as float32."""
         return cls(
             *(
-                torch.tensor([getattr(recipe, name) for recipe in recipes], device=device)
+                torch.tensor(
+                    [getattr(recipe, name) for recipe in recipes],
+                    dtype=torch.float32,
+                    device=device,
+                )
                 for name in ("learning_rate", "momentum", "weight_decay")
             )
         )

@@ -22,7 +22,7 @@ GATHERED_ELEMENTS = 2**18
 
 
 class Stock:
-    """The members' shards and batches, as places in the pool; nothing of it is copied per member.
+    """The members' shards and batches, as places in the pool; its inputs are copied for no member.
 
     Members of one seed and shard see the same batches, which are drawn once.
     """
