@@ -238,8 +238,8 @@ class Lockstep:
                     self._losses += self._stepper.step(self._step, inputs, targets)
                     self._step += 1
             seconds = self._charge_time()
-            if seconds < STRETCH_SECONDS / 2:
-                self._stretch *= 2
+            if seconds < STRETCH_SECONDS / 2 and steps == self._stretch:
+                self._stretch *= 2  # one that was cut short says nothing of a longer one
             elif seconds > STRETCH_SECONDS:
                 self._stretch = max(1, self._stretch // 2)
             if self._step < end:  # else the members that are due have not been looked at
