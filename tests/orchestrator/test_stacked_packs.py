@@ -15,6 +15,7 @@ import torch
 
 from orchestrator.execution import Assignment, train_pack
 from orchestrator.executor import PackEnd, PackFate
+from orchestrator.packing import Pack
 from orchestrator.planning import plan_study
 from orchestrator.run import _after_death, run_study
 from orchestrator.store import Store
@@ -81,6 +82,20 @@ class Stopped(BaseException):
     """Ends a pack from outside, as a signal would."""
 
 
+def train_until_stopped(pack: Pack, assignment: Assignment, calls: int) -> None:
+    """Train a pack until it has said so many times that it is alive."""
+    left = iter(range(calls))
+
+    def alive() -> None:
+        if next(left, None) is None:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        train_pack(
+            pack, assignment, device=torch.device("cpu"), report=lambda progress: None, alive=alive
+        )
+
+
 @pytest.mark.parametrize("stops", [(20,), (3, 5, 8, 11)])
 def test_a_pack_that_is_stopped_goes_on_where_it_was(study, tmp_path, stops):
     store = Store(tmp_path / "store")
@@ -89,16 +104,7 @@ def test_a_pack_that_is_stopped_goes_on_where_it_was(study, tmp_path, stops):
     assert pack.arithmetic is Arithmetic.STACKED_LAYERS
     assignment = assignment_of(study, store, checkpoint_seconds=0)
     for stop in stops:
-        calls = iter(range(stop))
-
-        def alive(calls=calls):
-            if next(calls, None) is None:
-                raise Stopped
-
-        with pytest.raises(Stopped):
-            train_pack(
-                pack, assignment, device=torch.device("cpu"), report=lambda p: None, alive=alive
-            )
+        train_until_stopped(pack, assignment, stop)
         assert store.open_packs() == {pack.pack_id: [cell.cell_id for cell in pack.cells]}
     train_pack(pack, assignment, device=torch.device("cpu"), report=lambda progress: None)
     assert store.open_packs() == {}
@@ -124,14 +130,7 @@ def test_a_checkpoint_that_cannot_be_used_is_named_and_the_pack_begins_again(
     store.create()
     (pack,) = plan_study(study, store).packs
     assignment = assignment_of(study, store, checkpoint_seconds=0)
-    calls = iter(range(12))
-
-    def alive():
-        if next(calls, None) is None:
-            raise Stopped
-
-    with pytest.raises(Stopped):
-        train_pack(pack, assignment, device=torch.device("cpu"), report=lambda p: None, alive=alive)
+    train_until_stopped(pack, assignment, 12)
     (state,) = (tmp_path / "store" / "checkpoints").glob("*/state.pt")
     spoilt = spoil(state.read_bytes())
     assert spoilt != state.read_bytes()
@@ -186,14 +185,7 @@ def test_a_checkpoint_of_another_workload_source_is_not_gone_on_from(study, tmp_
     store.create()
     (pack,) = plan_study(study, store).packs
     assignment = assignment_of(study, store, checkpoint_seconds=0)
-    calls = iter(range(12))
-
-    def alive():
-        if next(calls, None) is None:
-            raise Stopped
-
-    with pytest.raises(Stopped):
-        train_pack(pack, assignment, device=torch.device("cpu"), report=lambda p: None, alive=alive)
+    train_until_stopped(pack, assignment, 12)
     mended = replace(assignment, workload_source="feedfeedfeedfeed")
     train_pack(pack, mended, device=torch.device("cpu"), report=lambda progress: None)
     assert "begins again" in caplog.text
