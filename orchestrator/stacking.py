@@ -31,8 +31,9 @@ SIZES = (1, 8, 32, 128, 256)
 """Stacks that are measured, smallest first, while they pay; and the one of all cells, if smaller
 than the last of these."""
 
-PAYS = 0.95
-"""A larger stack is taken where a cell's step costs less than this share of the smaller one's."""
+AS_GOOD = 1.03
+"""The largest stack is taken in which a cell's step costs at most so many times the least: what is
+not measured, evaluation and the engine's own bookkeeping, is shared among more."""
 
 REHEARSAL_SECONDS = 0.03
 """How long each size is measured: some ten steps of a large stack."""
@@ -50,7 +51,8 @@ def stack_size(
     key = _key(pack, workload, device)
     probe = store.read_probe(key) or {}
     measured = {int(size): seconds for size, seconds in probe.get("step_seconds", {}).items()}
-    known, best = len(measured), 1
+    tried: dict[int, float] = {}
+    known = len(measured)
     bytes_a_member = probe.get("bytes_a_member", 0)
     most = min(len(cells), SIZES[-1])
     for size in (*(size for size in SIZES if size < most), most):
@@ -61,10 +63,10 @@ def stack_size(
             if rehearsal is None:
                 break
             measured[size], bytes_a_member = rehearsal
-        if measured[size] < PAYS * measured[best]:
-            best = size
-        elif size > 8 * best:
+        tried[size] = measured[size]
+        if tried[size] > AS_GOOD * min(tried.values()):
             break
+    best = max((s for s in tried if tried[s] <= AS_GOOD * min(tried.values())), default=1)
     if len(measured) > known:
         store.write_probe(
             key,
