@@ -1,12 +1,14 @@
 """Does the best batch size follow B_opt ∝ ε N / (1 - m)? One verdict per factor, and a joint one.
 
-The optimum of each (ε, N, m), or the interval that is known of it, is regressed on the three
-factors in octaves; the whole way from the table to the exponents is repeated without each seed
-in turn, and the spread of the exponents gives their standard errors. Source of the claim:
-Smith & Le 2018, arXiv:1710.06451.
+Two estimators. The regression of optima: what is known of each (ε, N, m)'s optimum, in octaves,
+regressed on the three factors. The windowed collapse: the exponents that bring all curves onto
+one. Both are repeated without each seed in turn, and the spread gives their standard errors. One,
+named in the call, is judged; the other is printed beside, and where it says the opposite, nothing
+is concluded. Source of the claim: Smith & Le 2018, arXiv:1710.06451.
 
-Verdicts rest on this regression of peaks alone: the windowed collapse of the curves, which will
-make a factor inconclusive where the two disagree, is not part of this version.
+What to use when: the regression of optima needs only that each optimum is found, and says less;
+the collapse uses all of the curves, with standard errors of a third, where they have one shape
+(see `LawCollapse.lack_of_fit`).
 """
 
 import math
@@ -20,51 +22,69 @@ from numpy.typing import NDArray
 
 from analysis import columns
 from analysis.batch_grid import arrange_batch_grid
+from analysis.collapse_regression import CollapseRegression
 from analysis.errors import FitError
 from analysis.json_values import json_value
-from analysis.optimum import ALPHA, BatchForm, find_peaks, optima_frame
-from analysis.peak_regression import (
-    FACTORS,
-    PeakObservations,
-    PeakRegression,
-    evidence,
-    regress_peaks,
-)
+from analysis.law_judgement import MARGIN, Estimator, JudgedCurves, judge_curves
+from analysis.optimum import ALPHA, BatchForm, Peaks, optima_frame
+from analysis.peak_regression import FACTORS, PeakObservations, PeakRegression
 from analysis.regime import regime_diagnostics, regime_flags
+from analysis.rivals import rank_rivals
+from analysis.stability_edge import NEAR_OCTAVES, StabilityEdge, find_stability_edge
 from analysis.summary_table import Summary
 from analysis.verdict import (
     PROVISIONAL,
     Judgement,
     Verdict,
-    judge_factor,
     judge_interval,
-    judge_jointly,
     t_interval,
     undecided,
 )
 
-__all__ = ["PEAKS_ALONE", "BatchSizeLaw", "check_batch_size_law"]
+__all__ = ["BatchSizeLaw", "Estimator", "LawCollapse", "check_batch_size_law"]
 
 Floats = NDArray[np.float64]
 
-MARGIN = 0.15
-"""Default half width δ of the band that counts as an exponent of 1."""
-COARSE_OCTAVES = 0.625
-"""Wider spacing leaves three points to a parabola. On the noisy quadratic at fixed epochs and four
-levels of N, a factor of 2 gave .77 for an exponent of .87, a factor of √2 gave .84."""
-PEAKS_ALONE = (
-    "Verdicts rest on the regression of peaks alone; the windowed collapse is not part of this "
-    "version."
-)
+NEAR_SHARE = 0.5
+"""Share of the optima near the cliff from which it is flagged."""
+POOR_FIT = 0.001
+"""Chance at which curves of one shape are said to have several."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LawCollapse:
+    """The windowed collapse of a law's curves."""
+
+    exponents: pd.DataFrame
+    """Like `BatchSizeLaw.exponents`."""
+    curves: pd.DataFrame
+    """One row a batch size of a group that takes part: `group` (row of `optima`), `log2_batch`,
+    `mean_error`, `octaves_from_optimum` (by the law), `scaled_error` (less the group's level, over
+    its height) and `shape` (the common one there)."""
+    lack_of_fit: float
+    """p-value of all curves having one shape, by their residual against the noise of seeds."""
+    failure: str
+    """Why there are no intervals, as a clause; empty where there are."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class BatchSizeLaw:
     """The check of B_opt ∝ ε^a N^b (1/(1 - m))^c: exponents, verdicts, and why."""
 
+    estimator: Estimator
+    """What `exponents` and `verdicts` are by."""
     exponents: pd.DataFrame
     """Index learning_rate, train_examples, momentum; columns exponent, standard_error, lower95,
     upper95, lower90, upper90. Bounds are infinite where nothing can be said."""
+    peaks: pd.DataFrame
+    """Those of the regression of optima."""
+    collapse: LawCollapse
+    """Those of the windowed collapse, and its curves."""
+    stability_edge: pd.DataFrame
+    """Those of the cliff below which training fails, fitted apart; `attrs` has its median
+    `distance_octaves` from the optimum."""
+    rivals: pd.DataFrame
+    """Rival laws by how well they foretell left-out groups; see `rank_rivals`."""
     verdicts: Mapping[str, Verdict]
     """Verdict of learning_rate, train_examples, momentum and joint, in that order."""
     reasons: Mapping[str, str]
@@ -111,6 +131,7 @@ class BatchSizeLaw:
         table = self.exponents[["exponent", "standard_error", "lower95", "upper95"]]
         facts = (
             ("Error", self.y),
+            ("Estimator", self.estimator),
             ("Batch size", self.form),
             ("Groups", str(len(self.optima))),
             ("Seeds", str(self.degrees_of_freedom + 1)),
@@ -125,8 +146,8 @@ class BatchSizeLaw:
             *self._judgements(),
             f"a = c (ε and 1/(1-m) alike): {equivalence['verdict']}. {equivalence['reason']}",
             *(f"Flag: {flag}" for flag in self.flags),
+            *self._beside(),
             *self.optima.attrs["notes"],
-            PEAKS_ALONE,
             PROVISIONAL,
         )
         return Summary(
@@ -135,6 +156,23 @@ class BatchSizeLaw:
             table=table,
             notes=notes,
         )
+
+    def _beside(self) -> list[str]:
+        """Return what the other estimator, the cliff and the rivals say, without verdicts."""
+        peaks = self.estimator is Estimator.PEAKS
+        other = self.collapse.exponents if peaks else self.peaks
+        said = [f"{'Collapse' if peaks else 'Optima'} beside: {_exponents_text(other)}."]
+        edge = self.stability_edge
+        if edge["exponent"].notna().any():
+            said.append(
+                f"Stability edge, {edge.attrs['distance_octaves']:.2g} octaves below the optimum "
+                f"(median): {_exponents_text(edge)}."
+            )
+        if len(self.rivals):
+            scores = self.rivals["log_score"].dropna()
+            ranked = ", ".join(f"{name} {score:.2f}" for name, score in scores.items())
+            said.append(f"Rivals by log score on left-out groups, the best first: {ranked}.")
+        return said
 
     def _judgements(self) -> list[str]:
         """Return what is said of the factors, those together that share verdict and reason."""
@@ -156,17 +194,29 @@ class BatchSizeLaw:
         """Return plain values for JSON: infinite bounds are "inf" and "-inf", NaN is None."""
         return {
             "y": self.y,
+            "estimator": str(self.estimator),
             "form": self.form,
             "margin": self.margin,
             "degrees_of_freedom": self.degrees_of_freedom,
             "residual_octaves": json_value(self.residual_octaves),
             "exponents": json_value(self.exponents.to_dict(orient="index")),
+            "peaks": json_value(self.peaks.to_dict(orient="index")),
+            "collapse": {
+                "exponents": json_value(self.collapse.exponents.to_dict(orient="index")),
+                "lack_of_fit": json_value(self.collapse.lack_of_fit),
+                "failure": self.collapse.failure or None,
+            },
+            "stability_edge": {
+                "exponents": json_value(self.stability_edge.to_dict(orient="index")),
+                **json_value(self.stability_edge.attrs),
+            },
+            "rivals": json_value(self.rivals.to_dict(orient="index")),
             "verdicts": json_value(self.verdicts),
             "reasons": dict(self.reasons),
             "momentum_equivalence": json_value(self.momentum_equivalence),
             "flags": list(self.flags),
             "regime": json_value(self.regime),
-            "notes": [*self.optima.attrs["notes"], PEAKS_ALONE, PROVISIONAL],
+            "notes": [*self.optima.attrs["notes"], PROVISIONAL],
             "optima": json_value(self.optima.to_dict(orient="records")),
             "excluded": json_value(self.excluded.to_dict(orient="records")),
             "n_cells": self.n_cells,
@@ -185,17 +235,19 @@ def check_batch_size_law(
     seed: str = columns.SEED,
     chance_error: str | float = columns.CHANCE_ERROR,
     form: BatchForm = "B",
+    estimator: Estimator | str = Estimator.PEAKS,
     margin: float = MARGIN,
     alpha: float = ALPHA,
 ) -> BatchSizeLaw:
     """Check log₂B_opt = c₀ + a log₂ε + b log₂N + c log₂ 1/(1-m) against (a, b, c) = (1, 1, 1).
 
     Optima are found as in `optimal_batch_sizes` and regressed by interval-censored maximum
-    likelihood: an interior optimum enters as an exact observation of its parabola's vertex (as
-    its bounds, where it has no vertex), a plateau as an interval, a censored one with an open
-    bound; a flat group says nothing. Standard errors: jackknife over seeds, optima and labels
-    found again in every fold, Student's t with S - 1 degrees. Verdicts: `judge_factor` and
-    `judge_jointly`.
+    likelihood: an interior optimum enters as an exact observation (as its bounds, where it has no
+    estimate), a plateau as an interval, a censored one with an open bound; a flat group says
+    nothing. The collapse uses the points within 2.5 octaves of each optimum, plateau or edge, above
+    the cliff. Standard errors: jackknife over seeds, optima and collapse found again in every fold
+    (labels are those of all seeds), Student's t with S - 1 degrees. Verdicts: `judge_factor`,
+    `reconcile` and `judge_jointly`.
 
     A factor that does not vary is unidentified, and left out of the regression. If a fold
     cannot be estimated, no exponent has an interval, and the reason names the seed.
@@ -211,6 +263,7 @@ def check_batch_size_law(
         seed: column of the replicate, shared across batch sizes and groups.
         chance_error: a column or a number; the table's largest error where the column is absent.
         form: "B", or "B/(1-B/N)" for every batch size.
+        estimator: "peaks" or "collapse", which of them is judged; name it before looking.
         margin: δ in (0, 1).
         alpha: level at which a batch size counts as worse than the best.
 
@@ -230,18 +283,12 @@ def check_batch_size_law(
         chance_error=chance_error,
     )
     octaves = _factor_octaves(grid.groups, learning_rate, train_examples, momentum)
-    peaks = find_peaks(grid, _folds(len(grid.seeds)), form=form, alpha=alpha)
-    lower, upper = peaks.observed
-    observations = PeakObservations(octaves, lower, upper, peaks.label[0], grid.seeds)
-    regression = regress_peaks(observations)
+    curves = judge_curves(
+        grid, octaves, form=form, estimator=_estimator(estimator), margin=margin, alpha=alpha
+    )
+    optima = optima_frame(grid, curves.peaks, form=form)
     freedom = len(grid.seeds) - 1
-    judged = {
-        name: judge_factor(evidence(observations, regression, factor), margin=margin)
-        for factor, name in enumerate(FACTORS)
-    }
-    judged["joint"] = judge_jointly(judged)
-    optima = optima_frame(grid, peaks, form=form)
-    exponents = _exponents_frame(regression, freedom)
+    edge = find_stability_edge(curves.peaks, octaves, grid.seeds)
     regime = regime_diagnostics(
         grid,
         optima,
@@ -250,30 +297,39 @@ def check_batch_size_law(
         momentum=momentum,
         batch_size=batch_size,
     )
+    judged = curves.judged
+    exponents = _exponents_frame(curves.primary, freedom)
     return BatchSizeLaw(
+        estimator=curves.estimator,
         exponents=exponents,
+        peaks=_exponents_frame(curves.by_peaks, freedom),
+        collapse=_collapse(curves.peaks, curves.by_collapse, freedom),
+        stability_edge=_edge_frame(edge, freedom),
+        rivals=rank_rivals(curves.observations),
         verdicts={name: judgement.verdict for name, judgement in judged.items()},
         reasons={name: judgement.reason for name, judgement in judged.items()},
-        flags=(*_flags(judged, exponents, optima, y), *regime_flags(regime)),
+        flags=(*_flags(curves, exponents, edge, y), *regime_flags(regime)),
         optima=optima,
         excluded=grid.excluded,
-        momentum_equivalence=_momentum_equivalence(regression, judged, freedom, margin),
+        momentum_equivalence=_momentum_equivalence(curves.primary, judged, freedom, margin),
         regime=regime,
-        residual_octaves=regression.residual_octaves,
+        residual_octaves=curves.by_peaks.residual_octaves,
         y=y,
         form=form,
         margin=margin,
         degrees_of_freedom=freedom,
         n_cells=len(grid.cells),
         cell_ids=tuple(cell_id for group in grid.cell_ids for cell_id in group),
-        observations=observations,
+        observations=curves.observations,
     )
 
 
-def _folds(seeds: int) -> NDArray[np.bool_]:
-    """Return (S + 1, S) seeds kept: all of them, then all but each; one row for a single seed."""
-    everyone = np.ones((1, seeds), dtype=bool)
-    return np.concatenate([everyone, ~np.eye(seeds, dtype=bool)]) if seeds > 1 else everyone
+def _estimator(name: Estimator | str) -> Estimator:
+    try:
+        return Estimator(name)
+    except ValueError:
+        allowed = ", ".join(repr(str(estimator)) for estimator in Estimator)
+        raise FitError(f"`estimator` is {name!r}; allowed: {allowed}.") from None
 
 
 def _factor_octaves(
@@ -294,7 +350,7 @@ def _factor_octaves(
     return np.asarray(np.log2(factors).round(9), dtype=np.float64)
 
 
-def _exponents_frame(regression: PeakRegression, freedom: int) -> pd.DataFrame:
+def _exponents_frame(regression: PeakRegression | CollapseRegression, freedom: int) -> pd.DataFrame:
     error = np.sqrt(np.diagonal(regression.covariance))
     rows = [
         (a, se, *t_interval(a, se, freedom, 0.95), *t_interval(a, se, freedom, 0.90))
@@ -304,8 +360,41 @@ def _exponents_frame(regression: PeakRegression, freedom: int) -> pd.DataFrame:
     return pd.DataFrame(rows, index=pd.Index(FACTORS, name="factor"), columns=names)
 
 
+def _collapse(peaks: Peaks, regression: CollapseRegression, freedom: int) -> LawCollapse:
+    names = ["group", "log2_batch", "mean_error", "octaves_from_optimum", "scaled_error", "shape"]
+    curves = pd.DataFrame(columns=names)
+    if regression.collapse is not None:
+        curves = pd.DataFrame(regression.collapse.points(peaks.curves(0)), columns=names)
+    return LawCollapse(
+        exponents=_exponents_frame(regression, freedom),
+        curves=curves.astype({"group": int}),
+        lack_of_fit=regression.lack_of_fit,
+        failure=regression.failure,
+    )
+
+
+def _edge_frame(edge: StabilityEdge, freedom: int) -> pd.DataFrame:
+    frame = _exponents_frame(edge.regression, freedom)
+    frame.attrs["distance_octaves"] = edge.distance_octaves
+    return frame
+
+
+def _exponents_text(exponents: pd.DataFrame) -> str:
+    """Return such as `learning_rate 1.02 [.91, 1.14]`, of the factors that have an exponent."""
+    known = exponents[exponents["exponent"].notna()]
+    if known.empty:
+        return "no exponent"
+    return ", ".join(
+        f"{name} {row.exponent:.2f} [{row.lower95:.2f}, {row.upper95:.2f}]"
+        for name, row in zip(known.index, known.itertuples(), strict=True)
+    )
+
+
 def _momentum_equivalence(
-    regression: PeakRegression, judged: Mapping[str, Judgement], freedom: int, margin: float
+    regression: PeakRegression | CollapseRegression,
+    judged: Mapping[str, Judgement],
+    freedom: int,
+    margin: float,
 ) -> dict[str, Any]:
     """Return the test of a = c, which can be no better than the verdicts on a and c."""
     covariance = regression.covariance
@@ -334,22 +423,23 @@ def _momentum_equivalence(
     }
 
 
-def _flags(
-    judged: Mapping[str, Judgement], exponents: pd.DataFrame, optima: pd.DataFrame, y: str
-) -> list[str]:
+def _flags(curves: JudgedCurves, exponents: pd.DataFrame, edge: StabilityEdge, y: str) -> list[str]:
     flags = [
         f"{name}: 1 itself excluded, though the exponent counts as 1 within the margin "
         f"(95 % interval [{low:.3f}, {high:.3f}])."
         for name, low, high in exponents[["lower95", "upper95"]].itertuples()
-        if judged[name].verdict is Verdict.SUPPORTED and judged[name].one_excluded
+        if curves.judged[name].verdict is Verdict.SUPPORTED and curves.judged[name].one_excluded
     ]
-    grid_octaves = np.log2(optima["grid_upper"] / optima["grid_lower"])
-    spacing = float((grid_octaves / (optima["batch_sizes"] - 1).clip(lower=1)).median())
-    if spacing > COARSE_OCTAVES:
+    if curves.by_collapse.lack_of_fit < POOR_FIT:
         flags.append(
-            f"Neighbouring batch sizes differ by a factor of {2**spacing:.3g}. Where so coarse a "
-            "grid happens to fall on the curves can move an exponent by about 0.1, which the "
-            "intervals do not contain; with a factor of √2 it is about 0.03."
+            "The curves have not one shape: the collapse leaves more than the noise of seeds "
+            f"explains (p = {curves.by_collapse.lack_of_fit:.1g}), and its exponents may be off."
+        )
+    if edge.near_share > NEAR_SHARE:
+        flags.append(
+            f"{edge.near_share:.0%} of the known optima lie within {NEAR_OCTAVES:g} octaves of the "
+            "batch size below which training fails: the exponents may be those of the stability "
+            "edge, which is fitted apart."
         )
     if y.startswith("best_"):
         flags.append(

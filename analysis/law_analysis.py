@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from analysis import columns
-from analysis.batch_law import PEAKS_ALONE, BatchSizeLaw, check_batch_size_law
+from analysis.batch_law import BatchSizeLaw, check_batch_size_law
 from analysis.errors import FitError
 from analysis.json_values import json_value
 from analysis.negative_control import PermutationControl, permutation_control
@@ -58,7 +58,7 @@ NOTHING_TO_ASK = (
 )
 
 
-RESERVES = (PEAKS_ALONE, PROVISIONAL)
+RESERVES = (PROVISIONAL,)
 """Notes of every summary that a report of several laws says once."""
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "PeakObservations",
     "PeakRegression",
     "evidence",
+    "independent_factors",
     "regress_peaks",
     "variance_inflation",
 ]
@@ -73,7 +74,7 @@ def regress_peaks(observations: PeakObservations) -> PeakRegression:
     """Regress the optima of all folds on the factors that the informative groups vary."""
     octaves, informative = observations.octaves, observations.informative
     inflation = variance_inflation(octaves[informative])
-    used = _independent(octaves[informative])
+    used = independent_factors(octaves[informative])
     design = np.column_stack([np.ones(len(octaves)), octaves[:, used] - octaves[:, used].mean(0)])
     fits = fit_interval_censored(design, observations.lower, observations.upper)
     determined = np.isfinite(inflation[used])
@@ -141,7 +142,7 @@ def _varying(centred: Floats) -> list[int]:
     return [int(f) for f in np.flatnonzero(np.linalg.norm(centred, axis=0) > SAME_OCTAVES)]
 
 
-def _independent(octaves: Floats) -> list[int]:
+def independent_factors(octaves: Floats) -> list[int]:
     """Return the first factors that vary and are linearly independent."""
     used: list[int] = []
     if not len(octaves):

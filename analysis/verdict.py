@@ -23,6 +23,7 @@ __all__ = [
     "judge_factor",
     "judge_interval",
     "judge_jointly",
+    "reconcile",
     "t_interval",
     "undecided",
 ]
@@ -173,6 +174,23 @@ def judge_factor(evidence: Evidence, *, claimed: float = 1.0, margin: float) -> 
         evidence.degrees_of_freedom,
         claimed=claimed,
         margin=margin,
+    )
+
+
+def reconcile(judged: Judgement, beside: Judgement) -> Judgement:
+    """Return `judged`, or that nothing is concluded where another estimator says the opposite.
+
+    The opposite is that `beside` supports what `judged` refutes, or refutes what it supports.
+    """
+    opposite = {Verdict.SUPPORTED: Verdict.REFUTED, Verdict.REFUTED: Verdict.SUPPORTED}
+    if opposite.get(judged.verdict) is not beside.verdict:
+        return judged
+    return Judgement(
+        verdict=Verdict.INCONCLUSIVE,
+        reason=(
+            f"Two estimators disagree: by the one that was asked for it is {judged.verdict} "
+            f"({judged.reason}), by the other {beside.verdict} ({beside.reason})"
+        ),
     )
 
 
