@@ -27,10 +27,10 @@ WINDOW = 2.5
 FEWEST_POINTS = 4
 """Of a group in its window: two for level and height, and two that speak of its place."""
 PIECES = (1, 2, 3, 4, 6)
-"""Numbers of spline pieces across the window that are compared on held-out groups, as far as a
-spline has no more coefficients than half of the groups have points. Where optima move by the
-grid's own steps all curves are known at the same few places: what a richer spline does between
-them is arbitrary, and with it the place of its minimum."""
+"""Numbers of spline pieces across the window. Taken is the smallest that foretells held-out groups
+about as well as the best does: within one standard error of the difference. Where optima move by
+the grid's own steps all curves are known at the same few places, and what a richer spline does
+between them, with the place of its minimum, would be arbitrary."""
 PARTS = 5
 """Groups are held out in so many parts."""
 LEAST_HEIGHT = 0.02
@@ -151,16 +151,10 @@ class _Points:
         self.zero = float(begun[self.takes_part].mean())
         self.y = self.within(curves.mean[self.group, place])
 
-    @property
-    def pieces(self) -> list[int]:
-        """Numbers of pieces that the points can carry."""
-        most = float(np.median(self.number[self.takes_part])) - DEGREE
-        return [number for number in PIECES if number <= max(most, 1)]
-
     def collapse(self, pieces: int | None, start: Floats, precision: float) -> Collapse:
         """Return the least-squares collapse from `start`: Gauss-Newton steps, each not worse."""
         if pieces is None:
-            pieces = min(self.pieces, key=lambda number: self.held_out_loss(number, start))
+            pieces = self.simplest(start)
         state = _State(self, start, self.first_shape(pieces, start))
         for _ in range(STEPS):
             step = state.step()
@@ -184,17 +178,24 @@ class _Points:
             freedom=free,
         )
 
-    def held_out_loss(self, pieces: int, exponents: Floats) -> float:
-        """Return the squares left of groups whose shape the others gave, at these exponents."""
+    def simplest(self, exponents: Floats) -> int:
+        """Return the smallest number of pieces that is about as good as the best one."""
+        losses = np.array([self.held_out_losses(number, exponents) for number in PIECES])
+        excess = losses - losses[losses.sum(axis=1).argmin()]
+        error = excess.std(axis=1, ddof=1) / np.sqrt(excess.shape[1])
+        return PIECES[int((excess.mean(axis=1) <= error).argmax())]
+
+    def held_out_losses(self, pieces: int, exponents: Floats) -> Floats:
+        """Return the squares left of each group that takes part, its shape being the others'."""
         part = np.cumsum(self.takes_part)[self.group] % PARTS
         u = self.u(exponents)
-        loss = 0.0
+        left = np.zeros(len(self.y))
         for held in range(PARTS):
             shape = self.first_shape(pieces, exponents, part != held)
             curve = self.within(shape.value(u))
-            left = self.y - self.heights(curve)[self.group] * curve
-            loss += float((left[part == held] ** 2).sum())
-        return loss
+            own = self.y - self.heights(curve)[self.group] * curve
+            left = np.where(part == held, own, left)
+        return self.sums(left**2)[self.takes_part]
 
     def first_shape(
         self, pieces: int, exponents: Floats, chosen: NDArray[np.bool_] | None = None
