@@ -141,7 +141,8 @@ def _walk_out(log_size: Array, log_error: Array, rejection: Rejection, *, floor:
     held = np.zeros((len(which), 3), dtype=bool)
     held[rows, which] = True
     held[:, 2] |= not floor
-    end = _ends(log_size, log_error, fits)[table, which, (sign > 0).astype(int)]
+    limit = EXPONENT_LIMIT if floor else np.inf
+    end = _ends(log_size, log_error, fits, limit)[table, which, (sign > 0).astype(int)]
 
     inside = fits[table]
     estimate = inside[rows, which]
@@ -166,7 +167,7 @@ def _walk_out(log_size: Array, log_error: Array, rejection: Rejection, *, floor:
         start[np.arange(len(at)), which[at]] = target
         # Along the ridge the level follows the exponent: keep the middle of the curve in place.
         start[:, 0] -= np.where(which[at] == 1, (target - here) * log_size.mean(), 0.0)
-        theta, loss = polish(log_size, log_error[table[at]], start, held[at])
+        theta, loss = polish(log_size, log_error[table[at]], start, held[at], limit=limit)
         margin = rejection(theta, loss, which[at], table[at])
         fine = margin <= 0
         inside[at[fine]], inner[at[fine]] = theta[fine], margin[fine]
@@ -180,12 +181,12 @@ def _walk_out(log_size: Array, log_error: Array, rejection: Rejection, *, floor:
     return full
 
 
-def _ends(log_size: Array, log_error: Array, fits: Array) -> Array:
+def _ends(log_size: Array, log_error: Array, fits: Array, limit: float) -> Array:
     """Return (d, 3, 2) values at which the walk ends; what is not rejected there is unbounded."""
-    reach = np.abs(log_size).max() * EXPONENT_LIMIT
+    reach = np.abs(log_size).max() * limit
     ends = np.empty((len(fits), 3, 2))
     ends[:, 0] = fits[:, :1] + np.array([-reach, reach])
-    ends[:, 1] = [-EXPONENT_LIMIT, EXPONENT_LIMIT]
+    ends[:, 1] = [-limit, limit]
     ends[:, 2, 0] = 0.0
     # No floor above the highest error fits; where this one is not rejected, none is.
     ends[:, 2, 1] = np.exp(log_error.max(axis=1))

@@ -232,7 +232,7 @@ def fit_critical_batch_size(
         by=groups_by,
         overhead=overhead,
         base_batch_size=base_batch_size,
-        status=pd.Series(statuses, index=index, name="status"),
+        status=pd.Series(statuses, index=index, name="status", dtype=object),
         theta=theta,
         data=data,
     )

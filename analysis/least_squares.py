@@ -13,7 +13,8 @@ __all__ = ["EXPONENT_LIMIT", "Array", "fit_curves", "log_curve", "log_curve_grad
 Array = NDArray[np.float64]
 
 EXPONENT_LIMIT = 4.0
-"""|β| is sought up to here. Theory has -1 at most; what fits best at -4 has no exponent."""
+"""|β| beside a floor is sought up to here. Theory has -1 at most; what fits best at -4 has no
+exponent. Without floor the fit is a line, and its slope as steep as the points are."""
 
 _MAGNITUDES = np.geomspace(0.005, EXPONENT_LIMIT, 36)
 _EXPONENTS = np.concatenate([-_MAGNITUDES[::-1], [0.0], _MAGNITUDES[::3], [EXPONENT_LIMIT]])
@@ -50,7 +51,11 @@ def fit_curves(
     basins = starts.shape[1]
     held = np.array([False, exponent is not None, not floor])
     theta, loss = polish(
-        log_size, np.repeat(log_error, basins, axis=0), starts.reshape(-1, 3), held
+        log_size,
+        np.repeat(log_error, basins, axis=0),
+        starts.reshape(-1, 3),
+        held,
+        limit=EXPONENT_LIMIT if floor else np.inf,
     )
     best = loss.reshape(-1, basins).argmin(axis=1)
     rows = np.arange(len(log_error))
@@ -85,15 +90,20 @@ def _grid_starts(
 
 
 def polish(
-    log_size: Array, log_error: Array, start: Array, held: NDArray[np.bool_]
+    log_size: Array,
+    log_error: Array,
+    start: Array,
+    held: NDArray[np.bool_],
+    *,
+    limit: float = EXPONENT_LIMIT,
 ) -> tuple[Array, Array]:
     """Return parameters and sums of squares after Levenberg-Marquardt steps from `start`.
 
     `log_error`: (k, n); `start`: (k, 3); `held`: (3,) or (k, 3), parameters to keep. γ stays at or
-    above 0, and |β| at or below `EXPONENT_LIMIT`.
+    above 0, and |β| at or below `limit`.
     """
-    lower = np.array([-np.inf, -EXPONENT_LIMIT, 0.0])
-    upper = np.array([np.inf, EXPONENT_LIMIT, np.inf])
+    lower = np.array([-np.inf, -limit, 0.0])
+    upper = np.array([np.inf, limit, np.inf])
     theta = start.copy()
     held = np.broadcast_to(held, theta.shape)
     residual = log_error - log_curve(theta, log_size)

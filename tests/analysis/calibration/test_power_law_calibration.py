@@ -15,8 +15,8 @@ from tests.analysis.calibration import __main__ as runner
 from tests.analysis.calibration import power_law
 from tests.analysis.calibration.registry import FULL, Row, markdown, section, share_row
 
-SETS = 60
-"""Tables of each of 20 kinds: 1,200 together."""
+SETS = 40
+"""Tables of each of 20 kinds: 800 together."""
 
 
 def as_cells(log_error):
@@ -49,7 +49,7 @@ def test_intervals_of_the_exponent_cover_over_five_noises():
     assert not [row for row in rows if not row.ok], markdown(rows)
     pooled = [row for row in rows if row.required == power_law.POOLED]
     assert [row.sets for row in pooled] == [20 * SETS]
-    assert pooled[0].allowance < 0.021
+    assert pooled[0].allowance < 0.026
     strata = [row for row in rows if row.required == power_law.STRATUM]
     assert len(strata) == 20 + 3
     assert sum(row.sets for row in strata) == 2 * 20 * SETS
@@ -132,6 +132,7 @@ def test_the_command_fails_where_a_required_figure_is_missed(
     assert f"1 figures required, {status} missed." in printed
 
 
+@pytest.mark.slow
 def test_worker_processes_find_the_same():
     alone = runner.measured(["power_law"], 2, 1)
     assert runner.measured(["power_law"], 2, 2) == alone
