@@ -189,6 +189,6 @@ def _descend(log_batch: Array, log_steps: Array, theta: Array, along: Array) -> 
         theta = np.where(better[:, None], trial, theta)
         loss = np.where(better, trial_loss, loss)
         damping = np.where(better, damping * 0.1, damping * 8)
-        if (np.abs(step) < 1e-12).all() or (damping > 1e6).all():
+        if (np.abs(step) < 1e-9).all() or (damping > 1e6).all():
             break
     return theta

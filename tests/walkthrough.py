@@ -1,7 +1,7 @@
 """Documents whose Python is run: their blocks, what these print, and whether it still stands there.
 
-In such a document a block ```` ```python ```` is followed by a block ```` ```text ```` where it prints
-something. `python -m tests.walkthrough docs/NAME.md` writes what is printed now into the document.
+Where a block ```` ```python ```` prints something, a block ```` ```text ```` follows it that shows
+it. `python -m tests.walkthrough docs/NAME.md` writes what is printed now into the document.
 """
 
 import contextlib
