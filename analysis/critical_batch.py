@@ -185,7 +185,7 @@ class CriticalBatchSizes:
 def fit_critical_batch_size(
     table: pd.DataFrame,
     *,
-    steps: str = columns.STEPS,
+    steps: str,
     batch_size: str = columns.BATCH_SIZE,
     by: str | Sequence[str] = (),
     seed: str | None = None,
@@ -196,7 +196,7 @@ def fit_critical_batch_size(
 
     Args:
         table: one row a run that reached the target.
-        steps: column of the steps S > 0 that it took.
+        steps: column of the steps S > 0 to the target; not a budget of steps, equal for all runs.
         batch_size: column of B > 0.
         by: columns of groups, such as the model's size; each has a curve of its own.
         seed: column that tells replicates apart; None for one run at each batch size.
@@ -265,9 +265,15 @@ def _check(table: pd.DataFrame, names: Sequence[str]) -> None:
     for name in names:
         if nulls := int(table[name].isna().sum()):
             raise FitError(
-                f"{nulls} of {len(table)} rows have no {name}. A batch size whose runs did not all "
-                "reach the target has no mean: leave it out whole, or take an easier target."
+                f"{nulls} of {len(table)} rows have no {name}. "
+                + (_UNREACHED if name == names[0] else "Drop or complete them first.")
             )
+
+
+_UNREACHED = (
+    "A batch size whose runs did not all reach the target has no mean: leave it out whole, or take "
+    "an easier target."
+)
 
 
 def _check_positive(table: pd.DataFrame, name: str, steps: str) -> None:

@@ -1,4 +1,5 @@
 import json
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,8 @@ from analysis import (
     fit_power_law,
 )
 from tests.analysis.published_data import published
+
+fit_curve = partial(fit_critical_batch_size, steps="steps")
 
 BATCH_SIZES = 2.0 ** np.arange(3, 13)
 """8 to 4096."""
@@ -37,7 +40,7 @@ def noisy(rng=0, *, seeds=5, sd=0.05, **changes):
 
 
 def test_exact_steps_give_back_both_definitions():
-    fit = fit_critical_batch_size(table(np.zeros((10, 1))), base_batch_size=64)
+    fit = fit_curve(table(np.zeros((10, 1))), base_batch_size=64)
     found = fit.params.loc["all"]
     # Only rounding is left: 60 halvings of a bracket, and a logarithm.
     expected = [STEPS_MIN, STEPS_MIN * CRITICAL, CRITICAL, 1.2 * 64 + 0.2 * CRITICAL]
@@ -47,7 +50,7 @@ def test_exact_steps_give_back_both_definitions():
 
 
 def test_steps_and_examples_trade_off_as_mccandlish_et_al_have_it():
-    fit = fit_critical_batch_size(noisy(), seed="seed")
+    fit = fit_curve(noisy(), seed="seed")
     s_min, e_min, critical, _ = fit.params.loc["all"]
     steps = fit.predict(BATCH_SIZES).loc["all"].to_numpy()
     examples = steps * BATCH_SIZES
@@ -59,7 +62,7 @@ def test_steps_and_examples_trade_off_as_mccandlish_et_al_have_it():
 
 @pytest.mark.parametrize(("overhead", "base"), [(0.2, 256.0), (0.2, 0.0), (0.5, 30.0)])
 def test_the_overhead_is_of_examples_over_the_base_batch_size(overhead, base):
-    fit = fit_critical_batch_size(noisy(), seed="seed", overhead=overhead, base_batch_size=base)
+    fit = fit_curve(noisy(), seed="seed", overhead=overhead, base_batch_size=base)
     at = fit.params.loc["all", "overhead_batch_size"]
     examples = at * fit.predict(at).iloc[0, 0]
     perfect = fit.params.loc["all", "examples_min"]
@@ -69,7 +72,7 @@ def test_the_overhead_is_of_examples_over_the_base_batch_size(overhead, base):
 
 def test_published_critical_batch_sizes_are_reproduced():
     runs = pd.read_csv(published("critical_batch_size/steps_to_target.csv"))
-    fit = fit_critical_batch_size(
+    fit = fit_curve(
         runs, steps="steps_to_target_fit", by="model", overhead=0.2, base_batch_size=256
     )
     # b/(5a) + 307.2 with 307.2 = 1.2 * 256, printed to four decimals.
@@ -86,7 +89,7 @@ def test_published_critical_batch_sizes_are_reproduced():
 @pytest.mark.parametrize("seed", range(4))
 def test_scipy_finds_no_better_curve(seed):
     cells = noisy(seed, seeds=1, sd=0.2)
-    fit = fit_critical_batch_size(cells)
+    fit = fit_curve(cells)
     log_steps = np.log(cells["steps"].to_numpy())
     peer = optimize.least_squares(
         lambda t: np.logaddexp(t[0], t[1] - np.log(BATCH_SIZES)) - log_steps,
@@ -101,7 +104,7 @@ def test_scipy_finds_no_better_curve(seed):
 @pytest.mark.parametrize("which", [0, 1, 2])
 def test_without_seeds_bounds_raise_the_sum_of_squares_by_the_f_quantile(which):
     cells = noisy(3, seeds=1)
-    fit = fit_critical_batch_size(cells)
+    fit = fit_curve(cells)
     log_steps = np.log(cells["steps"].to_numpy())
 
     def cost(held):
@@ -120,7 +123,7 @@ def test_without_seeds_bounds_raise_the_sum_of_squares_by_the_f_quantile(which):
 
 def test_with_seeds_bounds_are_where_a_t_test_of_the_seeds_scores_has_p_05():
     cells = noisy(3)
-    bounds = fit_critical_batch_size(cells, seed="seed").conf_int().loc[("all",)]
+    bounds = fit_curve(cells, seed="seed").conf_int().loc[("all",)]
     by_seed = np.log(cells["steps"].to_numpy()).reshape(10, 5)
     for bound in bounds.loc["critical_batch_size"]:
         shape = np.log1p(bound / BATCH_SIZES)
@@ -132,7 +135,7 @@ def test_with_seeds_bounds_are_where_a_t_test_of_the_seeds_scores_has_p_05():
 
 
 def test_the_overhead_moves_with_the_bounds_of_the_critical_batch_size():
-    bounds = fit_critical_batch_size(noisy(), seed="seed", base_batch_size=64).conf_int()
+    bounds = fit_curve(noisy(), seed="seed", base_batch_size=64).conf_int()
     critical = bounds.loc[("all", "critical_batch_size")]
     np.testing.assert_allclose(bounds.loc[("all", "overhead_batch_size")], 76.8 + 0.2 * critical)
 
@@ -140,7 +143,7 @@ def test_the_overhead_moves_with_the_bounds_of_the_critical_batch_size():
 @pytest.mark.parametrize("seeds", [1, 5])
 def test_without_a_plateau_the_critical_batch_size_has_no_upper_bound(seeds):
     cells = noisy(seeds=seeds, critical=3000.0, sizes=BATCH_SIZES[:6])
-    fit = fit_critical_batch_size(cells, seed="seed")
+    fit = fit_curve(cells, seed="seed")
     bounds = fit.conf_int().loc[("all",)]
     assert fit.status["all"] is CriticalBatchStatus.NO_PLATEAU
     assert bounds.loc["critical_batch_size", "upper"] == np.inf
@@ -153,7 +156,7 @@ def test_without_a_plateau_the_critical_batch_size_has_no_upper_bound(seeds):
 
 @pytest.mark.parametrize("seeds", [1, 5])
 def test_without_perfect_scaling_the_critical_batch_size_has_no_lower_bound(seeds):
-    fit = fit_critical_batch_size(noisy(seeds=seeds, critical=2.0), seed="seed")
+    fit = fit_curve(noisy(seeds=seeds, critical=2.0), seed="seed")
     bounds = fit.conf_int().loc[("all",)]
     assert fit.status["all"] is CriticalBatchStatus.NO_LINEAR_REGIME
     assert bounds.loc["critical_batch_size", "lower"] == 0
@@ -168,7 +171,7 @@ def test_one_sided_curves_have_bounds_and_never_nan(seeds, shape, sd):
     noise = sd * np.random.default_rng(1).normal(size=(10, seeds))
     steps = np.log(1000.0 / (BATCH_SIZES / 8) ** (shape == "perfect"))[:, None] + noise
     cells = table(noise).assign(steps=np.exp(steps).ravel())
-    fit = fit_critical_batch_size(cells, seed="seed")
+    fit = fit_curve(cells, seed="seed")
     assert fit.status["all"].startswith("unidentified")
     bounds = fit.conf_int()
     assert not bounds.isna().to_numpy().any()
@@ -179,18 +182,18 @@ def test_one_sided_curves_have_bounds_and_never_nan(seeds, shape, sd):
 def test_a_curve_of_another_shape_is_called_a_poor_fit():
     noise = 0.01 * np.random.default_rng(2).normal(size=(10, 5))
     bump = 0.2 * np.sin(np.arange(10))[:, None]
-    fit = fit_critical_batch_size(table(noise + bump), seed="seed")
+    fit = fit_curve(table(noise + bump), seed="seed")
     assert fit.status["all"] is CriticalBatchStatus.POOR_FIT
-    right = fit_critical_batch_size(table(noise), seed="seed")
+    right = fit_curve(table(noise), seed="seed")
     assert right.status["all"] is CriticalBatchStatus.CONVERGED
 
 
 def test_groups_are_fitted_each_on_its_own():
     parts = [noisy(3).assign(model=name, task=1) for name in ("b", "a")]
     parts[1]["steps"] *= 2
-    both = fit_critical_batch_size(pd.concat(parts), by=["model", "task"], seed="seed")
+    both = fit_curve(pd.concat(parts), by=["model", "task"], seed="seed")
     assert both.params.index.tolist() == [("b", 1), ("a", 1)]
-    alone = fit_critical_batch_size(parts[0], seed="seed")
+    alone = fit_curve(parts[0], seed="seed")
     np.testing.assert_array_equal(both.conf_int().to_numpy()[:4], alone.conf_int().to_numpy())
     assert both.conf_int().index.names == ["model", "task", "quantity"]
     assert both.params.loc[("a", 1), "critical_batch_size"] == pytest.approx(
@@ -201,7 +204,7 @@ def test_groups_are_fitted_each_on_its_own():
 
 
 def test_a_fit_becomes_strict_json():
-    fit = fit_critical_batch_size(noisy(critical=3000.0, sizes=BATCH_SIZES[:6]), seed="seed")
+    fit = fit_curve(noisy(critical=3000.0, sizes=BATCH_SIZES[:6]), seed="seed")
     (group,) = json.loads(json.dumps(fit.to_dict(), allow_nan=False))["groups"]
     assert group["status"] == "no_plateau"
     assert group["conf_int"]["critical_batch_size"]["upper"] == "inf"
@@ -224,7 +227,7 @@ def test_a_fit_becomes_strict_json():
 )
 def test_tables_that_would_be_misread_are_refused(change, options, message):
     with pytest.raises(FitError, match=message):
-        fit_critical_batch_size(change(noisy()), **{"seed": "seed", **options})
+        fit_curve(change(noisy()), **{"seed": "seed", **options})
 
 
 def test_kaplans_law_of_the_loss_is_a_power_law_without_floor():
@@ -252,7 +255,7 @@ def test_jackknife_intervals_cover_the_critical_batch_size(slope):
     covered = np.zeros(3)
     for _ in range(200):
         noise = 0.05 * rng.normal(size=(10, 5)) + slope * tilt[:, None] * rng.normal(size=5)
-        bounds = fit_critical_batch_size(table(noise), seed="seed").conf_int()
+        bounds = fit_curve(table(noise), seed="seed").conf_int()
         truth = np.array([STEPS_MIN, STEPS_MIN * CRITICAL, CRITICAL])
         covered += (bounds["lower"].iloc[:3] <= truth) & (truth <= bounds["upper"].iloc[:3])
     # .95 with 2.81 binomial standard errors of 200 tables.

@@ -22,7 +22,8 @@ def test_what_is_calibrated_are_the_intervals_of_fit_critical_batch_size():
                     "steps": np.exp(steps.log_steps).ravel(),
                 }
             )
-            bounds = fit_critical_batch_size(table, seed="seed").conf_int().to_numpy()[:3]
+            fit = fit_critical_batch_size(table, steps="steps", seed="seed")
+            bounds = fit.conf_int().to_numpy()[:3]
             covered += (bounds[:, 0] <= of_truth) & (of_truth <= bounds[:, 1])
         assert list(critical_batch.measure(task).covered.values()) == covered.tolist()
 
@@ -31,7 +32,7 @@ def test_intervals_of_critical_batch_sizes_and_noise_scales_cover():
     rows = critical_batch.rows([critical_batch.measure(task) for task in critical_batch.tasks(40)])
     # Each figure may miss by 2.81 binomial standard errors of its 40 tables (99.5 %).
     assert not [row for row in rows if not row.ok], markdown(rows)
-    assert len(rows) == 3 * len(critical_batch.KINDS) + len(critical_batch.REPLICATES)
+    assert len(rows) == 3 * len(critical_batch.KINDS) + 2 * len(critical_batch.REPLICATES)
     # Tables of one quantity share the allowance of all of them.
     for quantity in ("steps_min", "examples_min", "critical_batch_size"):
         alike = [row for row in rows if row.what.startswith(quantity)]
