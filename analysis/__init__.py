@@ -9,24 +9,35 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from analysis.batch_law import BatchSizeLaw, check_batch_size_law
+    from analysis.critical_batch import (
+        CriticalBatchSizes,
+        CriticalBatchStatus,
+        fit_critical_batch_size,
+    )
     from analysis.errors import FitError
     from analysis.fit_status import FitStatus
     from analysis.loading import load_cells, load_curves, load_grids
     from analysis.negative_control import PermutationControl, permutation_control
+    from analysis.noise_scale import NoiseScale, gradient_noise_scale
     from analysis.optimum import OptimumLabel, optimal_batch_sizes
     from analysis.power_law import PowerLawFit, fit_power_law
     from analysis.verdict import Verdict
 
 __all__ = [
     "BatchSizeLaw",
+    "CriticalBatchSizes",
+    "CriticalBatchStatus",
     "FitError",
     "FitStatus",
+    "NoiseScale",
     "OptimumLabel",
     "PermutationControl",
     "PowerLawFit",
     "Verdict",
     "check_batch_size_law",
+    "fit_critical_batch_size",
     "fit_power_law",
+    "gradient_noise_scale",
     "load_cells",
     "load_curves",
     "load_grids",
@@ -36,14 +47,19 @@ __all__ = [
 
 _HOME = {
     "BatchSizeLaw": "analysis.batch_law",
+    "CriticalBatchSizes": "analysis.critical_batch",
+    "CriticalBatchStatus": "analysis.critical_batch",
     "FitError": "analysis.errors",
     "FitStatus": "analysis.fit_status",
+    "NoiseScale": "analysis.noise_scale",
     "OptimumLabel": "analysis.optimum",
     "PermutationControl": "analysis.negative_control",
     "PowerLawFit": "analysis.power_law",
     "Verdict": "analysis.verdict",
     "check_batch_size_law": "analysis.batch_law",
+    "fit_critical_batch_size": "analysis.critical_batch",
     "fit_power_law": "analysis.power_law",
+    "gradient_noise_scale": "analysis.noise_scale",
     "load_cells": "analysis.loading",
     "load_curves": "analysis.loading",
     "load_grids": "analysis.loading",

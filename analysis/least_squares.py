@@ -13,7 +13,8 @@ __all__ = ["EXPONENT_LIMIT", "Array", "fit_curves", "log_curve", "log_curve_grad
 Array = NDArray[np.float64]
 
 EXPONENT_LIMIT = 4.0
-"""|β| is sought up to here. Theory has -1 at most; what fits best at -4 has no exponent."""
+"""|β| beside a floor is sought up to here. Theory has -1 at most; what fits best at -4 has no
+exponent. Without floor the fit is a line, and its slope as steep as the points are."""
 
 _MAGNITUDES = np.geomspace(0.005, EXPONENT_LIMIT, 36)
 _EXPONENTS = np.concatenate([-_MAGNITUDES[::-1], [0.0], _MAGNITUDES[::3], [EXPONENT_LIMIT]])
@@ -50,7 +51,11 @@ def fit_curves(
     basins = starts.shape[1]
     held = np.array([False, exponent is not None, not floor])
     theta, loss = polish(
-        log_size, np.repeat(log_error, basins, axis=0), starts.reshape(-1, 3), held
+        log_size,
+        np.repeat(log_error, basins, axis=0),
+        starts.reshape(-1, 3),
+        held,
+        limit=EXPONENT_LIMIT if floor else np.inf,
     )
     best = loss.reshape(-1, basins).argmin(axis=1)
     rows = np.arange(len(log_error))
@@ -85,46 +90,58 @@ def _grid_starts(
 
 
 def polish(
-    log_size: Array, log_error: Array, start: Array, held: NDArray[np.bool_]
+    log_size: Array,
+    log_error: Array,
+    start: Array,
+    held: NDArray[np.bool_],
+    *,
+    limit: float = EXPONENT_LIMIT,
 ) -> tuple[Array, Array]:
     """Return parameters and sums of squares after Levenberg-Marquardt steps from `start`.
 
     `log_error`: (k, n); `start`: (k, 3); `held`: (3,) or (k, 3), parameters to keep. γ stays at or
-    above 0, and |β| at or below `EXPONENT_LIMIT`.
+    above 0, and |β| at or below `limit`.
     """
-    lower = np.array([-np.inf, -EXPONENT_LIMIT, 0.0])
-    upper = np.array([np.inf, EXPONENT_LIMIT, np.inf])
+    lower = np.array([-np.inf, -limit, 0.0])
+    upper = np.array([np.inf, limit, np.inf])
     theta = start.copy()
     held = np.broadcast_to(held, theta.shape)
     residual = log_error - log_curve(theta, log_size)
     loss = (residual**2).sum(axis=1)
     damping = np.full(len(theta), 1e-3)
-    live = np.ones(len(theta), dtype=bool)
-    eye = np.eye(3)
+    live = np.arange(len(theta))
     for _ in range(_ITERATIONS):
-        jacobian = log_curve_gradient(theta, log_size)
-        downhill = np.einsum("knp,kn->kp", jacobian, residual)
-        stuck = ((theta <= lower) & (downhill <= 0)) | ((theta >= upper) & (downhill >= 0))
-        free = ~(held | stuck)
-        jacobian = jacobian * free[:, None, :]
-        normal = np.einsum("knp,knq->kpq", jacobian, jacobian)
-        scale = np.einsum("kpp->kp", normal)
-        # Scaled to unit diagonal, so that parameters of very different size solve alike.
-        root = np.sqrt(np.where(scale > 0, scale, 1.0))
-        normal = normal / (root[:, :, None] * root[:, None, :])
-        matrix = normal + eye * np.where(scale > 0, damping[:, None], 1.0)[:, None, :]
-        step = np.linalg.solve(matrix, (downhill * free / root)[..., None])[..., 0] / root
-        trial = np.where(live[:, None], np.clip(theta + step, lower, upper), theta)
-        trial_residual = log_error - log_curve(trial, log_size)
+        now, misfit = theta[live], residual[live]
+        jacobian = log_curve_gradient(now, log_size)
+        downhill = np.einsum("knp,kn->kp", jacobian, misfit)
+        stuck = ((now <= lower) & (downhill <= 0)) | ((now >= upper) & (downhill >= 0))
+        step = _damped_step(jacobian, downhill, ~(held[live] | stuck), damping[live])
+        trial = np.clip(now + step, lower, upper)
+        trial_residual = log_error[live] - log_curve(trial, log_size)
         trial_loss = (trial_residual**2).sum(axis=1)
-        better = trial_loss < loss
+        better = trial_loss < loss[live]
         # In units of log error: what the step changes, or would.
-        change = np.abs(trial_residual - residual).max(axis=1)
-        theta = np.where(better[:, None], trial, theta)
-        residual = np.where(better[:, None], trial_residual, residual)
-        loss = np.where(better, trial_loss, loss)
-        damping = np.where(better, np.maximum(damping * 0.1, 1e-12), damping * 8)
-        live &= (change > 1e-12) & (damping < 1e6)
-        if not live.any():
+        change = np.abs(trial_residual - misfit).max(axis=1)
+        damping[live] *= np.where(better, 0.1, 8.0)
+        np.maximum(damping, 1e-12, out=damping)
+        accepted = live[better]
+        theta[accepted], residual[accepted] = trial[better], trial_residual[better]
+        loss[accepted] = trial_loss[better]
+        live = live[(change > 1e-12) & (damping[live] < 1e6)]
+        if not len(live):
             break
     return theta, loss
+
+
+def _damped_step(
+    jacobian: Array, downhill: Array, free: NDArray[np.bool_], damping: Array
+) -> Array:
+    """Return (k, 3) Levenberg-Marquardt steps of the `free` parameters."""
+    jacobian = jacobian * free[:, None, :]
+    normal = np.einsum("knp,knq->kpq", jacobian, jacobian)
+    scale = np.einsum("kpp->kp", normal)
+    # Scaled to unit diagonal, so that parameters of very different size solve alike.
+    root = np.sqrt(np.where(scale > 0, scale, 1.0))
+    normal = normal / (root[:, :, None] * root[:, None, :])
+    matrix = normal + np.eye(3) * np.where(scale > 0, damping[:, None], 1.0)[:, None, :]
+    return np.asarray(np.linalg.solve(matrix, (downhill * free / root)[..., None])[..., 0] / root)

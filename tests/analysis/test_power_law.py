@@ -653,3 +653,14 @@ def test_jackknife_intervals_cover_the_true_exponent(noise, beta, gamma, seeds):
     assert 0.897 <= covered / sets <= 0.992
     # Infinite intervals would cover too.
     assert finite / sets > 0.98
+
+
+def test_a_line_is_as_steep_as_its_points_are():
+    # Kaplan et al. 2020 have the critical batch size fall as the loss to the -4.76.
+    cells = noisy(-5.0, 0.0, sizes=np.geomspace(2, 6, 8), seeds=5)
+    fit = fit_power_law(cells, form="M1")
+    lower, upper = fit.conf_int().loc["beta"]
+    means = np.log(cells[fit.y]).groupby(cells["train_examples"]).mean()
+    line = stats.linregress(np.log(means.index), means)
+    assert fit.beta == pytest.approx(line.slope, abs=1e-9)
+    assert -5.3 < lower < fit.beta < upper < -4.7
