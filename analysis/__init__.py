@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from analysis.negative_control import PermutationControl, permutation_control
     from analysis.optimum import OptimumLabel, optimal_batch_sizes
     from analysis.power_law import PowerLawFit, fit_power_law
+    from analysis.required_data import DataForError, data_for_error, data_multiple, model_multiple
     from analysis.verdict import Verdict
 
 __all__ = [
     "BatchSizeLaw",
+    "DataForError",
     "FitError",
     "FitStatus",
     "OptimumLabel",
@@ -26,16 +28,20 @@ __all__ = [
     "PowerLawFit",
     "Verdict",
     "check_batch_size_law",
+    "data_for_error",
+    "data_multiple",
     "fit_power_law",
     "load_cells",
     "load_curves",
     "load_grids",
+    "model_multiple",
     "optimal_batch_sizes",
     "permutation_control",
 ]
 
 _HOME = {
     "BatchSizeLaw": "analysis.batch_law",
+    "DataForError": "analysis.required_data",
     "FitError": "analysis.errors",
     "FitStatus": "analysis.fit_status",
     "OptimumLabel": "analysis.optimum",
@@ -43,10 +49,13 @@ _HOME = {
     "PowerLawFit": "analysis.power_law",
     "Verdict": "analysis.verdict",
     "check_batch_size_law": "analysis.batch_law",
+    "data_for_error": "analysis.required_data",
+    "data_multiple": "analysis.required_data",
     "fit_power_law": "analysis.power_law",
     "load_cells": "analysis.loading",
     "load_curves": "analysis.loading",
     "load_grids": "analysis.loading",
+    "model_multiple": "analysis.required_data",
     "optimal_batch_sizes": "analysis.optimum",
     "permutation_control": "analysis.negative_control",
 }

@@ -1,0 +1,231 @@
+"""How much data a target error takes: the learning curve read backwards, with an interval.
+
+The answer is only as good as the form: that the curve may bend beyond the points is in no interval
+here (`analysis.backtest` shows how well a form has extrapolated on the same data).
+"""
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtrit
+
+from analysis.errors import FitError
+from analysis.jackknife import Jackknife
+from analysis.json_values import json_value
+from analysis.power_law import LEVEL, PowerLawFit
+from analysis.summary_table import Summary, format_number
+from analysis.verdict import PROVISIONAL
+
+__all__ = ["DataForError", "Reach", "data_for_error", "data_multiple", "model_multiple"]
+
+Array = NDArray[np.float64]
+
+SCAN_DECADES = 6.0
+"""How far beyond the largest size a one-sided bound is sought; further off it is infinite."""
+SCAN_POINTS = 4001
+"""Points of that search: bounds to better than half a percent over nine decades."""
+
+
+class Reach(StrEnum):
+    """Where the answer lies; the first that applies."""
+
+    UNIDENTIFIED = "unidentified: the data do not bound the exponent, nor how much data it takes"
+    NOT_FALLING = "not falling: the fitted error does not fall with size"
+    BELOW_FLOOR = "below the floor: under this form no amount of data reaches the target"
+    MAYBE_NEVER = "unbounded: without one of the seeds, the target lies below the floor"
+    EXTRAPOLATED = "extrapolated beyond the sizes fitted"
+    MEASURED = "within the sizes fitted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataForError:
+    """The size m* at which a fitted curve reaches a target error."""
+
+    x: str
+    """Column of the sizes."""
+    y: str
+    """Column of the error."""
+    target: float
+    """The error asked for."""
+    size: float
+    """m*; infinite where the curve never reaches the target."""
+    lower: float
+    """Lower bound of m*, 0 where there is none."""
+    upper: float
+    """Upper bound of m*, infinite where there is none."""
+    level: float
+    """Nominal coverage of the bounds."""
+    largest_size: float
+    """The largest size fitted."""
+    status: Reach
+    """Where the answer lies; its value is the sentence."""
+    n_cells: int
+    """Number of cells behind the curve."""
+
+    @property
+    def multiple(self) -> float:
+        """m* over the largest size fitted."""
+        return self.size / self.largest_size
+
+    def summary(self) -> Summary:
+        """Return a printable summary."""
+        row = {"estimate": self.size, "lower": self.lower, "upper": self.upper}
+        table = pd.DataFrame([row, {k: v / self.largest_size for k, v in row.items()}])
+        facts = (
+            ("Error", self.y),
+            ("Target", format_number(self.target)),
+            ("Largest size fitted", format_number(self.largest_size)),
+            ("Interval", f"jackknife of log {self.x}, {self.level:.0%}"),
+            ("Cells", str(self.n_cells)),
+        )
+        return Summary(
+            title="Data for a target error",
+            facts=facts,
+            table=table.set_index(pd.Index([self.x, "multiple of largest"])),
+            notes=(f"Status: {self.status}.", PROVISIONAL),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON; infinite bounds are "inf"."""
+        names = ("x", "y", "target", "size", "lower", "upper", "level", "largest_size", "multiple")
+        return {
+            **{name: json_value(getattr(self, name)) for name in names},
+            "status": self.status.name.lower(),
+            "status_text": str(self.status),
+            "n_cells": self.n_cells,
+        }
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
+
+
+def data_for_error(fit: PowerLawFit, target: float, level: float = LEVEL) -> DataForError:
+    """Return m* = ((target - γ)/α)^(1/β) of a fitted curve, with its interval.
+
+    The interval is a jackknife over seeds of log m*, t with S - 1 degrees, the sampling of the
+    held-out set added as in `PowerLawFit.predict_interval`. At nominal 95 % it covered .91-.98
+    (M1 at 8 times, M2 at 4 times the largest of 9 sizes; 5 and 10 seeds; independent, shifted,
+    tilted and falling noise). Where it has no finite value (the target is below the floor, of the
+    fit or of a fold, or the exponent is unidentified), the upper bound is infinite, and the lower
+    is the smallest size at which `predict_interval` does not exclude the target.
+
+    Args:
+        fit: a fit made with an interval.
+        target: error to reach, above 0, in the unit of the fit's y.
+        level: nominal coverage.
+
+    Raises:
+        FitError: a target that is not positive and finite, or a fit made with ci=None.
+
+    Source: the inversion of Hestness et al. 2019, arXiv:1909.01736, with an interval of ours.
+    """
+    if not 0 < target < math.inf:
+        raise FitError(f"target is {target}; it must be an error above 0 and finite.")
+    largest = float(fit.curve.size.max())
+    folds = _log_sizes(np.vstack([fit.theta, fit.folds]), math.log(target))
+    status = _reach(fit, folds, math.log(largest))
+    if status in (Reach.EXTRAPOLATED, Reach.MEASURED):
+        lower, upper = _jackknife_bounds(fit, folds, level)
+    else:
+        lower, upper = _smallest_not_excluded(fit, target, level), math.inf
+    return DataForError(
+        x=fit.x,
+        y=fit.y,
+        target=float(target),
+        size=_exp(folds[0]),
+        lower=min(lower, _exp(folds[0])),
+        upper=upper,
+        level=level,
+        largest_size=largest,
+        status=status,
+        n_cells=fit.n_cells,
+    )
+
+
+def data_multiple(error_ratio: ArrayLike, exponent: ArrayLike) -> NDArray[np.float64]:
+    """Return how many times the data a floorless curve needs: (target/current)^(1/β).
+
+    `error_ratio`: target over current error, in (0, 1]; `exponent`: β < 0. They broadcast.
+    Source: Hestness et al. 2019, Table 1, arXiv:1909.01736.
+    """
+    ratio, beta = np.asarray(error_ratio, dtype=float), np.asarray(exponent, dtype=float)
+    if not ((ratio > 0) & (ratio <= 1)).all() or not (beta < 0).all():
+        raise FitError("error_ratio must lie in (0, 1] and exponent below 0.")
+    return np.asarray(ratio ** (1 / beta))
+
+
+def model_multiple(data: ArrayLike, exponent: ArrayLike) -> NDArray[np.float64]:
+    """Return how many times the parameters go with `data` times the examples: data^β_p.
+
+    Source: Hestness et al. 2019, Table 1, arXiv:1909.01736; s(m) = σ m^β_p.
+    """
+    times = np.asarray(data, dtype=float)
+    if not (times > 0).all():
+        raise FitError("The multiple of the data must be above 0.")
+    return np.asarray(times ** np.asarray(exponent, dtype=float))
+
+
+def _log_sizes(theta: Array, log_target: float) -> Array:
+    """Return (k,) log m* of (k, 3) rows (log α, β, γ); infinite where there is none."""
+    above = np.exp(log_target) - theta[:, 2]
+    falls = (above > 0) & (theta[:, 1] < 0)
+    log_above = np.log(np.where(falls, above, 1.0))
+    beta = np.where(falls, theta[:, 1], -1.0)
+    return np.where(falls, (log_above - theta[:, 0]) / beta, np.inf)
+
+
+def _reach(fit: PowerLawFit, folds: Array, log_largest: float) -> Reach:
+    if not fit.identified:
+        return Reach.UNIDENTIFIED
+    if fit.beta >= 0:
+        return Reach.NOT_FALLING
+    if np.isinf(folds[0]):
+        return Reach.BELOW_FLOOR
+    if np.isinf(folds).any():
+        return Reach.MAYBE_NEVER
+    return Reach.EXTRAPOLATED if folds[0] > log_largest else Reach.MEASURED
+
+
+def _jackknife_bounds(fit: PowerLawFit, folds: Array, level: float) -> tuple[float, float]:
+    jackknife = Jackknife(folds[:1], folds[1:, None])
+    variance = float(jackknife.covariance[0, 0])
+    if fit.curve.binomial_variance.any():
+        variance += _held_out_variance(fit, folds[0], level)
+    half = stdtrit(jackknife.degrees_of_freedom, (1 + level) / 2) * math.sqrt(variance)
+    return _exp(folds[0] - half), _exp(folds[0] + half)
+
+
+def _held_out_variance(fit: PowerLawFit, log_size: float, level: float) -> float:
+    """Return the variance of log m* from the held-out set: what the curve's interval adds there."""
+    size = np.array([_exp(log_size)])
+    bounds = fit.predict_interval(size, level).iloc[0]
+    quantile = float(stdtrit(len(fit.folds) - 1, (1 + level) / 2))
+    both = (math.log(bounds["upper"] / bounds["lower"]) / 2 / quantile) ** 2
+    power = np.exp(fit.folds[:, 0] + fit.folds[:, 1] * log_size)
+    seeds = Jackknife(np.zeros(1), np.log(power + fit.folds[:, 2])[:, None]).covariance[0, 0]
+    slope = fit.beta * (1 - fit.gamma / float(fit.predict(size)[0]))
+    return max(both - float(seeds), 0.0) / slope**2
+
+
+def _smallest_not_excluded(fit: PowerLawFit, target: float, level: float) -> float:
+    """Return the smallest size whose `predict_interval` reaches down to `target`.
+
+    0 where that of the smallest size fitted does, infinity where none within the search does.
+    """
+    size = fit.curve.size
+    scan = np.geomspace(size.min(), size.max() * 10**SCAN_DECADES, SCAN_POINTS)
+    reached = fit.predict_interval(scan, level)["lower"].to_numpy() <= target
+    if not reached.any():
+        return math.inf
+    first = int(reached.argmax())
+    return float(scan[first]) if first else 0.0
+
+
+def _exp(value: float) -> float:
+    with np.errstate(over="ignore"):
+        return float(np.exp(value))
