@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from analysis.negative_control import PermutationControl, permutation_control
     from analysis.optimum import OptimumLabel, optimal_batch_sizes
     from analysis.power_law import PowerLawFit, fit_power_law
+    from analysis.regions import CurveRegions, curve_regions
     from analysis.required_data import DataForError, data_for_error, data_multiple, model_multiple
     from analysis.verdict import Verdict
 
 __all__ = [
     "BatchSizeLaw",
+    "CurveRegions",
     "DataForError",
     "FitError",
     "FitStatus",
@@ -28,6 +30,7 @@ __all__ = [
     "PowerLawFit",
     "Verdict",
     "check_batch_size_law",
+    "curve_regions",
     "data_for_error",
     "data_multiple",
     "fit_power_law",
@@ -41,6 +44,7 @@ __all__ = [
 
 _HOME = {
     "BatchSizeLaw": "analysis.batch_law",
+    "CurveRegions": "analysis.regions",
     "DataForError": "analysis.required_data",
     "FitError": "analysis.errors",
     "FitStatus": "analysis.fit_status",
@@ -49,6 +53,7 @@ _HOME = {
     "PowerLawFit": "analysis.power_law",
     "Verdict": "analysis.verdict",
     "check_batch_size_law": "analysis.batch_law",
+    "curve_regions": "analysis.regions",
     "data_for_error": "analysis.required_data",
     "data_multiple": "analysis.required_data",
     "fit_power_law": "analysis.power_law",
