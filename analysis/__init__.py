@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from analysis.batch_law import BatchSizeLaw, check_batch_size_law
     from analysis.errors import FitError
+    from analysis.exponent_comparison import Equivalence, ExponentComparison, compare_exponents
     from analysis.fit_status import FitStatus
     from analysis.loading import load_cells, load_curves, load_grids
     from analysis.negative_control import PermutationControl, permutation_control
@@ -23,6 +24,8 @@ __all__ = [
     "BatchSizeLaw",
     "CurveRegions",
     "DataForError",
+    "Equivalence",
+    "ExponentComparison",
     "FitError",
     "FitStatus",
     "OptimumLabel",
@@ -30,6 +33,7 @@ __all__ = [
     "PowerLawFit",
     "Verdict",
     "check_batch_size_law",
+    "compare_exponents",
     "curve_regions",
     "data_for_error",
     "data_multiple",
@@ -46,6 +50,8 @@ _HOME = {
     "BatchSizeLaw": "analysis.batch_law",
     "CurveRegions": "analysis.regions",
     "DataForError": "analysis.required_data",
+    "Equivalence": "analysis.exponent_comparison",
+    "ExponentComparison": "analysis.exponent_comparison",
     "FitError": "analysis.errors",
     "FitStatus": "analysis.fit_status",
     "OptimumLabel": "analysis.optimum",
@@ -53,6 +59,7 @@ _HOME = {
     "PowerLawFit": "analysis.power_law",
     "Verdict": "analysis.verdict",
     "check_batch_size_law": "analysis.batch_law",
+    "compare_exponents": "analysis.exponent_comparison",
     "curve_regions": "analysis.regions",
     "data_for_error": "analysis.required_data",
     "data_multiple": "analysis.required_data",

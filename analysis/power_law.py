@@ -137,6 +137,11 @@ class PowerLawFit:
             return True
         return self.status not in (FitStatus.FLAT, FitStatus.UNIDENTIFIED)
 
+    @property
+    def held_out_variance(self) -> Array:
+        """(3,) variances of log α, β and γ from the held-out set's own sampling; see `conf_int`."""
+        return _held_out_effect(self.curve, _sensitivity(self.theta, self._log_size))
+
     def conf_int(self, level: float = LEVEL) -> pd.DataFrame:
         """Return the bounds of each parameter, columns `lower` and `upper`.
 

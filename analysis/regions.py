@@ -111,18 +111,18 @@ def curve_regions(fit: PowerLawFit) -> CurveRegions:
         raise FitError(
             f"This is a fit of {fit.form}, which has no floor; fit again with form='M2'."
         )
-    low, high = (float(v) for v in fit.conf_int().loc["gamma", ["lower", "upper"]])
+    low, high = fit.conf_int().to_numpy(dtype=float)[2]
     named = low > 0
     if named:
         begins, lower, upper = _crossing(fit)
         where = "within" if begins <= fit.curve.size.max() else "beyond"
         reason = (
-            f"The 95 % interval of γ, [{bounds['lower']:.3g}, {bounds['upper']:.3g}], excludes 0; "
+            f"The 95 % interval of γ, [{low:.3g}, {high:.3g}], excludes 0; "
             f"power term and floor are equal {where} the sizes."
         )
     else:
         begins, lower, upper = math.inf, _earliest(fit, high), math.inf
-        reason = f"No floor is named: γ may be 0 (95 % interval up to {bounds['upper']:.3g})."
+        reason = f"No floor is named: γ may be 0 (95 % interval up to {high:.3g})."
     return CurveRegions(
         x=fit.x,
         y=fit.y,
