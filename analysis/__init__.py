@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from analysis.backtesting import Backtest, backtest
     from analysis.batch_law import BatchSizeLaw, check_batch_size_law
     from analysis.errors import FitError
     from analysis.exponent_comparison import Equivalence, ExponentComparison, compare_exponents
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from analysis.verdict import Verdict
 
 __all__ = [
+    "Backtest",
     "BatchSizeLaw",
     "CurveRegions",
     "DataForError",
@@ -32,6 +34,7 @@ __all__ = [
     "PermutationControl",
     "PowerLawFit",
     "Verdict",
+    "backtest",
     "check_batch_size_law",
     "compare_exponents",
     "curve_regions",
@@ -47,6 +50,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "Backtest": "analysis.backtesting",
     "BatchSizeLaw": "analysis.batch_law",
     "CurveRegions": "analysis.regions",
     "DataForError": "analysis.required_data",
@@ -58,6 +62,7 @@ _HOME = {
     "PermutationControl": "analysis.negative_control",
     "PowerLawFit": "analysis.power_law",
     "Verdict": "analysis.verdict",
+    "backtest": "analysis.backtesting",
     "check_batch_size_law": "analysis.batch_law",
     "compare_exponents": "analysis.exponent_comparison",
     "curve_regions": "analysis.regions",
