@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from analysis.exponent_comparison import Equivalence, ExponentComparison, compare_exponents
     from analysis.fit_status import FitStatus
     from analysis.loading import load_cells, load_curves, load_grids
+    from analysis.model_size_law import ModelSizeLaw, ModelSizeStatus, fit_model_size_law
     from analysis.negative_control import PermutationControl, permutation_control
     from analysis.optimum import OptimumLabel, optimal_batch_sizes
     from analysis.power_law import PowerLawFit, fit_power_law
@@ -30,6 +31,8 @@ __all__ = [
     "ExponentComparison",
     "FitError",
     "FitStatus",
+    "ModelSizeLaw",
+    "ModelSizeStatus",
     "OptimumLabel",
     "PermutationControl",
     "PowerLawFit",
@@ -40,6 +43,7 @@ __all__ = [
     "curve_regions",
     "data_for_error",
     "data_multiple",
+    "fit_model_size_law",
     "fit_power_law",
     "load_cells",
     "load_curves",
@@ -58,6 +62,8 @@ _HOME = {
     "ExponentComparison": "analysis.exponent_comparison",
     "FitError": "analysis.errors",
     "FitStatus": "analysis.fit_status",
+    "ModelSizeLaw": "analysis.model_size_law",
+    "ModelSizeStatus": "analysis.model_size_law",
     "OptimumLabel": "analysis.optimum",
     "PermutationControl": "analysis.negative_control",
     "PowerLawFit": "analysis.power_law",
@@ -68,6 +74,7 @@ _HOME = {
     "curve_regions": "analysis.regions",
     "data_for_error": "analysis.required_data",
     "data_multiple": "analysis.required_data",
+    "fit_model_size_law": "analysis.model_size_law",
     "fit_power_law": "analysis.power_law",
     "load_cells": "analysis.loading",
     "load_curves": "analysis.loading",

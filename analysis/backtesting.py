@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtrit
 
 from analysis import columns
 from analysis.errors import FitError
@@ -24,12 +23,11 @@ from analysis.holdout import (
     Observations,
     chosen_forms,
     fit_folds,
+    forecast,
     observe,
-    pooled_spread,
     predict_held_out,
     scores,
 )
-from analysis.jackknife import Jackknife
 from analysis.json_values import json_value
 from analysis.summary_table import Summary
 from analysis.verdict import PROVISIONAL
@@ -89,23 +87,14 @@ class Backtest:
         """
         if len(self.observations) > 1 or len(self.x) > 1:
             raise FitError("predict() is for one curve over one column; select it, and backtest.")
-        observed = self.observations[0]
         theirs = find_form(self.chosen if form is None else form)
-        everything = np.ones((1, len(observed.x)), dtype=bool)
         size = np.asarray(x, dtype=float).reshape(-1, 1)
         if not (np.isfinite(size) & (size > 0)).all():
             raise FitError("Sizes to predict at must be finite and above 0.")
-        values = theirs.log_value(fit_folds(theirs, observed, everything)[0], size)
-        half = np.full(len(size), np.nan)
-        if len(values) > 2:
-            spread = pooled_spread(observed, everything)[0]
-            jackknife = Jackknife(values[0], values[1:])
-            new = spread / (int(observed.seeds[-1]) if seeds is None else seeds)
-            quantile = stdtrit(jackknife.degrees_of_freedom, (1 + self.level) / 2)
-            half = quantile * np.sqrt(jackknife.standard_error**2 + new)
-        named = {"predicted": values[0], "lower": values[0] - half, "upper": values[0] + half}
+        held = forecast(theirs, self.observations[0], size, self.level, seeds)
+        named = {"predicted": held.log_predicted, "lower": held.log_lower, "upper": held.log_upper}
         index = pd.Index(size[:, 0], name=self.x[0])
-        return pd.DataFrame({name: np.exp(value) for name, value in named.items()}, index=index)
+        return pd.DataFrame({name: np.exp(log[0]) for name, log in named.items()}, index=index)
 
     def summary(self) -> Summary:
         """Return a printable summary."""
@@ -323,7 +312,6 @@ def _prediction_frame(
 ) -> pd.DataFrame:
     split, point = np.nonzero(~train)
     observed, predicted = plan.observed.log_y[0, point], held.log_predicted[split, point]
-    half = held.half_width[split, point]
     steps = np.cumsum(~train, axis=1)[split, point]
     with np.errstate(over="ignore"):
         return pd.DataFrame(
@@ -334,8 +322,8 @@ def _prediction_frame(
                 "horizon": steps,
                 "observed": np.exp(observed),
                 "predicted": np.exp(predicted),
-                "lower": np.exp(predicted - half),
-                "upper": np.exp(predicted + half),
+                "lower": np.exp(held.log_lower[split, point]),
+                "upper": np.exp(held.log_upper[split, point]),
                 "log_error": predicted - observed,
                 "point": point,
             }
