@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from analysis.errors import FitError
     from analysis.exponent_comparison import Equivalence, ExponentComparison, compare_exponents
     from analysis.fit_status import FitStatus
+    from analysis.group_holdout import GroupHoldout, leave_one_group_out
     from analysis.loading import load_cells, load_curves, load_grids
     from analysis.model_size_law import ModelSizeLaw, ModelSizeStatus, fit_model_size_law
     from analysis.negative_control import PermutationControl, permutation_control
@@ -31,6 +32,7 @@ __all__ = [
     "ExponentComparison",
     "FitError",
     "FitStatus",
+    "GroupHoldout",
     "ModelSizeLaw",
     "ModelSizeStatus",
     "OptimumLabel",
@@ -45,6 +47,7 @@ __all__ = [
     "data_multiple",
     "fit_model_size_law",
     "fit_power_law",
+    "leave_one_group_out",
     "load_cells",
     "load_curves",
     "load_grids",
@@ -62,6 +65,7 @@ _HOME = {
     "ExponentComparison": "analysis.exponent_comparison",
     "FitError": "analysis.errors",
     "FitStatus": "analysis.fit_status",
+    "GroupHoldout": "analysis.group_holdout",
     "ModelSizeLaw": "analysis.model_size_law",
     "ModelSizeStatus": "analysis.model_size_law",
     "OptimumLabel": "analysis.optimum",
@@ -76,6 +80,7 @@ _HOME = {
     "data_multiple": "analysis.required_data",
     "fit_model_size_law": "analysis.model_size_law",
     "fit_power_law": "analysis.power_law",
+    "leave_one_group_out": "analysis.group_holdout",
     "load_cells": "analysis.loading",
     "load_curves": "analysis.loading",
     "load_grids": "analysis.loading",
