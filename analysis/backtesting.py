@@ -156,8 +156,12 @@ def backtest(
     independent trials.
 
     Prediction intervals are for the observed mean: the jackknife of the curve and the spread of as
-    many new seeds, t with S - 1 degrees; measured coverage in `analysis.holdout` tests. They hold
-    if the form does; `covered` shows whether it did.
+    many new seeds, t with S - 1 degrees. At a nominal 90 %, fitted to 7 to 10 sizes of factor 2 and
+    predicting the largest, 1 to 4 sizes ahead, those of the true form covered
+    .92 to 1.00 (M1), .89 to 1.00 (M2) and .78 to .98 (M4, BNSL; 60 sets each) of means over the
+    same seeds, and .86 to 1.00, .88 to 1.00 and .78 to .97 of means over fresh ones (5 and 10
+    seeds; independent, shifted, tilted and falling noise; 150 to 600 sets). They hold if the form
+    does; `covered` shows whether it did.
 
     Args:
         cells: one row a cell.
@@ -416,7 +420,15 @@ def _notes(
             notes.append(f"{criterion.upper()} prefers {other}, by the fit to all sizes alone.")
     if len(table) > 1:
         notes.append(POST_SELECTION)
-    return (*notes, *(why for plan in plans for why in plan.observed.why), PROVISIONAL)
+    return (*notes, *_left_out(plans), PROVISIONAL)
+
+
+def _left_out(plans: Sequence[_Curve]) -> tuple[str, ...]:
+    """Return why sizes were left out, one by one for a single curve."""
+    if len(plans) == 1:
+        return plans[0].observed.why
+    count = sum(len(plan.observed.why) for plan in plans)
+    return (f"{count} sizes of the curves were not used; a curve alone names them.",) * (count > 0)
 
 
 def _too_few(plans: Sequence[_Curve], forms: Sequence[Form]) -> str:

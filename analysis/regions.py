@@ -112,7 +112,7 @@ def curve_regions(fit: PowerLawFit) -> CurveRegions:
             f"This is a fit of {fit.form}, which has no floor; fit again with form='M2'."
         )
     low, high = fit.conf_int().to_numpy(dtype=float)[2]
-    named = low > 0
+    named = bool(low > 0) and fit.beta < 0
     if named:
         begins, lower, upper = _crossing(fit)
         where = "within" if begins <= fit.curve.size.max() else "beyond"
@@ -123,6 +123,8 @@ def curve_regions(fit: PowerLawFit) -> CurveRegions:
     else:
         begins, lower, upper = math.inf, _earliest(fit, high), math.inf
         reason = f"No floor is named: γ may be 0 (95 % interval up to {high:.3g})."
+        if low > 0:
+            reason = "No floor is named: the fitted error does not fall towards one."
     return CurveRegions(
         x=fit.x,
         y=fit.y,

@@ -126,6 +126,11 @@ def data_for_error(fit: PowerLawFit, target: float, level: float = LEVEL) -> Dat
     """
     if not 0 < target < math.inf:
         raise FitError(f"target is {target}; it must be an error above 0 and finite.")
+    if fit.ci is None or len(fit.folds) < 2:
+        raise FitError(
+            "An interval is part of the answer, and this fit has none. Fit with at least 2 seeds "
+            "and ci='jackknife'."
+        )
     largest = float(fit.curve.size.max())
     folds = _log_sizes(np.vstack([fit.theta, fit.folds]), math.log(target))
     status = _reach(fit, folds, math.log(largest))

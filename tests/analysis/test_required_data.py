@@ -173,6 +173,12 @@ def test_a_target_that_is_no_error_is_refused(target: float) -> None:
         data_for_error(noisy_fit(-0.3, 0.02), target)
 
 
+def test_a_fit_without_interval_is_refused() -> None:
+    fit = fit_power_law(table(np.log(truth(SIZES, -0.3, 0.0))[:, None]), ci=None)
+    with pytest.raises(FitError, match="2 seeds"):
+        data_for_error(fit, 0.05)
+
+
 def test_multiples_refuse_errors_that_rise() -> None:
     with pytest.raises(FitError, match="error_ratio"):
         data_multiple(1.5, -0.1)
