@@ -28,7 +28,7 @@ _SCREENED = 16
 _FINISHED = 4
 """Starts of a row that are followed to the end, by the loss after those steps."""
 _FIRST_STEPS = 6
-_STEPS = 300
+_STEPS = 40
 _FINISHING_STEPS = 200
 _ROUND_STEPS = 12
 """Reweighted steps at each δ on the way down."""
@@ -288,7 +288,13 @@ def _minimize(
 ) -> tuple[Array, Flags]:
     """Return (b, p) parameters at the minimum near (b, p) `theta`, and (b,) whether reached."""
     if not isinstance(loss, Huber):
-        return _reweighted_steps(problem, loss, theta, rows, free, _STEPS)
+        theta, ended = _reweighted_steps(problem, loss, theta, rows, free, _STEPS)
+        rest = np.flatnonzero(~ended)
+        # Along a curved valley the steps crawl, as they take the form for linear.
+        theta[rest], ended[rest] = _newton_steps(
+            problem, loss, theta[rest], rows[rest], free[rest], _FINISHING_STEPS
+        )
+        return theta, ended
     residual = np.abs(problem.residual(theta, rows))
     delta = float(np.median(residual[problem.weights[rows] > 0]))
     while delta > loss.delta:
