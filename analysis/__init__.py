@@ -11,22 +11,28 @@ if TYPE_CHECKING:
     from analysis.batch_law import BatchSizeLaw, check_batch_size_law
     from analysis.errors import FitError
     from analysis.fit_status import FitStatus
+    from analysis.forms import find_form
     from analysis.loading import load_cells, load_curves, load_grids
     from analysis.negative_control import PermutationControl, permutation_control
     from analysis.optimum import OptimumLabel, optimal_batch_sizes
     from analysis.power_law import PowerLawFit, fit_power_law
+    from analysis.scaling_fit import FitResult, ScalingStatus, fit_scaling_law
     from analysis.verdict import Verdict
 
 __all__ = [
     "BatchSizeLaw",
     "FitError",
+    "FitResult",
     "FitStatus",
     "OptimumLabel",
     "PermutationControl",
     "PowerLawFit",
+    "ScalingStatus",
     "Verdict",
     "check_batch_size_law",
+    "find_form",
     "fit_power_law",
+    "fit_scaling_law",
     "load_cells",
     "load_curves",
     "load_grids",
@@ -37,13 +43,17 @@ __all__ = [
 _HOME = {
     "BatchSizeLaw": "analysis.batch_law",
     "FitError": "analysis.errors",
+    "FitResult": "analysis.scaling_fit",
     "FitStatus": "analysis.fit_status",
     "OptimumLabel": "analysis.optimum",
     "PermutationControl": "analysis.negative_control",
     "PowerLawFit": "analysis.power_law",
+    "ScalingStatus": "analysis.scaling_fit",
     "Verdict": "analysis.verdict",
     "check_batch_size_law": "analysis.batch_law",
+    "find_form": "analysis.forms",
     "fit_power_law": "analysis.power_law",
+    "fit_scaling_law": "analysis.scaling_fit",
     "load_cells": "analysis.loading",
     "load_curves": "analysis.loading",
     "load_grids": "analysis.loading",

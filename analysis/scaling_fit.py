@@ -16,13 +16,14 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.errors import FitError
+from analysis.fit_covariance import condition_of, inverse_information
 from analysis.fitting import FormFits, Huber, Loss, ResidualScale, SquaredError, fit_form, residuals
 from analysis.forms import Form, find_form
 from analysis.forms.base import Array
 from analysis.json_values import json_value
 from analysis.profile_likelihood import profile_intervals
 from analysis.scaling_rows import ScalingRows, scaling_rows
-from analysis.scaling_status import ScalingStatus, condition_of, covariance_of, scaling_status
+from analysis.scaling_status import ScalingStatus, scaling_status
 from analysis.summary_table import Summary, format_number
 from analysis.verdict import PROVISIONAL
 
@@ -285,12 +286,14 @@ def _interval(
 
 
 def _covariance(form: Form, rows: ScalingRows, fits: FormFits, scale: str) -> Array:
+    """Return σ² (J'WJ)⁻¹, σ² the weighted mean square of the residuals a degree of freedom."""
     theta = fits.theta[0]
     jacobian = form.log_gradient(theta, rows.x)
     if scale == ResidualScale.LINEAR:
         jacobian = jacobian * np.exp(form.log_value(theta, rows.x))[:, None]
     residual = residuals(form, theta, rows.x, rows.log_y, scale)
-    return covariance_of(jacobian, rows.weights, residual, ~fits.at_bound[0])
+    variance = float(rows.weights @ residual**2) / (rows.used - len(theta))
+    return variance * inverse_information(jacobian, rows.weights, ~fits.at_bound[0])
 
 
 def _bound_flags(form: Form, fits: FormFits) -> list[str]:

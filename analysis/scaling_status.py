@@ -3,22 +3,20 @@
 from enum import StrEnum
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import fdtrc, stdtrit
 
+from analysis.fit_covariance import CONDITION_LIMIT, condition_of
 from analysis.fitting import FormFits, residuals
 from analysis.forms.base import Array, Form
 from analysis.scaling_rows import ScalingRows
 
-__all__ = ["ScalingStatus", "condition_of", "covariance_of", "scaling_status"]
+__all__ = ["ScalingStatus", "scaling_status"]
 
 LEVEL = 0.95
 MISFIT_LEVEL = 0.001
 """Chance at which a right form is called a poor fit: small, as the test ignores unequal noise."""
 ROUNDING = 1e-9
 """Differences of log y below this are rounding, not noise."""
-CONDITION_LIMIT = 1e12
-"""Beyond, the covariance has lost all of a double's digits."""
 
 
 class ScalingStatus(StrEnum):
@@ -54,39 +52,6 @@ def scaling_status(
     if fits.at_bound[0].any():
         return ScalingStatus.AT_BOUND
     return ScalingStatus.NARROW_RANGE if rows.narrow else ScalingStatus.CONVERGED
-
-
-def covariance_of(
-    jacobian: Array, weights: Array, residual: Array, free: NDArray[np.bool_]
-) -> Array:
-    """Return the (p, p) linearized covariance σ² (J'WJ)⁻¹; 0 for parameters that are not free.
-
-    `jacobian`: (n, p); `weights`, `residual`: (n,); `free`: (p,). σ² is the weighted mean square
-    of the residuals per degree of freedom; infinite where a parameter has no influence.
-    """
-    parameters = jacobian.shape[1]
-    used = jacobian[:, free] * np.sqrt(weights)[:, None]
-    norm = np.linalg.norm(used, axis=0)
-    freedom = max(int((weights > 0).sum()) - parameters, 1)
-    variance = float(weights @ residual**2) / freedom
-    result = np.zeros((parameters, parameters))
-    if not (norm > 0).all():
-        return np.full_like(result, np.inf)
-    inverse = np.linalg.pinv(used / norm, rcond=1e-14)
-    result[np.ix_(free, free)] = variance * (inverse @ inverse.T) / np.outer(norm, norm)
-    return result
-
-
-def condition_of(covariance: Array) -> float:
-    """Return the condition number of a covariance scaled to unit diagonal, fixed parameters out."""
-    free = np.diagonal(covariance) > 0
-    if not free.any():
-        return 1.0
-    if not np.isfinite(covariance).all():
-        return float(np.inf)
-    kept = covariance[np.ix_(free, free)]
-    scale = np.sqrt(np.diagonal(kept))
-    return float(np.linalg.cond(kept / np.outer(scale, scale)))
 
 
 def _is_flat(rows: ScalingRows, log_residual: Array, parameters: int) -> bool:
