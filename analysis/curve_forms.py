@@ -48,6 +48,10 @@ class CurveForm(ABC):
         """Return the fits to (k, n) mean log errors at (n,) sizes."""
 
     @abstractmethod
+    def refit(self, size: Array, means: Array, weights: Array, theta: Array) -> Array:
+        """Return (k, q) fits to (k, n) means with (k, n) weights, from (q,) parameters nearby."""
+
+    @abstractmethod
     def log_curve(self, theta: Array, size: Array) -> Array:
         """Return (k, n) log errors at (k, q) working parameters."""
 
@@ -100,6 +104,12 @@ class _FlooredPowerLaw(CurveForm):
         at_bound = np.zeros(theta.shape, dtype=bool)
         at_bound[:, 2] = self.floor & (theta[:, 2] == 0)
         return FormFits(theta, loss, np.ones(len(theta), dtype=bool), at_bound)
+
+    @override
+    def refit(self, size: Array, means: Array, weights: Array, theta: Array) -> Array:
+        held = np.array([np.nan, np.nan, np.nan if self.floor else 0.0])
+        fits = fit_form(FORMS["M2"], size, means, weights=weights, starts=theta, held=held)
+        return fits.theta
 
     @override
     def log_curve(self, theta: Array, size: Array) -> Array:
@@ -181,6 +191,10 @@ class _AnyForm(CurveForm):
     @override
     def fit(self, size: Array, means: Array) -> FormFits:
         return fit_form(self.form, size, means)
+
+    @override
+    def refit(self, size: Array, means: Array, weights: Array, theta: Array) -> Array:
+        return fit_form(self.form, size, means, weights=weights, starts=theta).theta
 
     @override
     def log_curve(self, theta: Array, size: Array) -> Array:

@@ -6,7 +6,7 @@ forms of one variable (M3, M4, BNSL) are for curves that bend otherwise; see `an
 
 What to use when: the jackknife over seeds, unless seeds are known to be independent from size to
 size; then the profile likelihood is a little narrower (`analysis.bounds` has the figures).
-Bootstraps of five seeds cover .77 to .92 at a nominal .95 and are not offered.
+Bootstraps of five seeds cover .77 to .92 at a nominal .95; their draws are offered as a diagnostic.
 """
 
 from collections.abc import Sequence
@@ -34,6 +34,7 @@ __all__ = ["FitStatus", "IntervalMethod", "PowerLawFit", "fit_power_law"]
 
 MIN_SIZES = 4
 LEVEL = 0.95
+DRAWS = 1000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -164,6 +165,23 @@ class PowerLawFit:
         return pd.DataFrame(
             {"predicted": np.exp(estimate), **bounds}, index=pd.Index(size, name=self.x)
         )
+
+    def bootstrap(self, draws: int = DRAWS, *, rng: int | np.random.Generator) -> pd.DataFrame:
+        """Return (draws, p) refits to seeds drawn with replacement: a diagnostic, no interval.
+
+        They show how parameters trade off. Intervals made of them cover .77 to .92 at a nominal
+        .95. A choice among models stays as made from all seeds.
+        """
+        scores = self.curve.envelope.log_error
+        seeds = scores.shape[1]
+        counts = np.random.default_rng(rng).multinomial(seeds, np.full(seeds, 1 / seeds), draws)
+        there = (~np.isnan(scores)).astype(float)
+        number = counts @ there.T
+        means = counts @ np.nan_to_num(scores).T / np.maximum(number, 1)
+        # A size that a draw has no seed of is not in it.
+        weights = (number > 0).astype(float)
+        theta = curve_form(self.form).refit(self.curve.size, means, weights, self.theta)
+        return pd.DataFrame(curve_form(self.form).reported(theta), columns=self.params.index)
 
     def summary(self) -> Summary:
         """Return a printable summary: what was fitted to what, the estimates, and the reserves."""

@@ -618,6 +618,26 @@ def test_other_forms_are_refused_where_they_cannot_be_fitted(change, options, me
         fit_power_law(change(noisy()), **options)
 
 
+@pytest.mark.parametrize("name", ["M1", "M2"])
+def test_bootstrap_draws_are_fits_to_seeds_drawn_with_replacement(name):
+    cells = noisy(seeds=4)
+    # One seed is missing at the smallest size.
+    cells = cells.drop(index=0)
+    fit = fit_power_law(cells, form=name)
+    draws = fit.bootstrap(20, rng=5)
+    assert draws.columns.tolist() == fit.params.index.tolist()
+    counts = np.random.default_rng(5).multinomial(4, np.full(4, 0.25), 20)
+    for count, draw in zip(counts, draws.to_numpy(), strict=True):
+        drawn = [cells[cells["seed"] == seed] for seed in range(4) for _ in range(count[seed])]
+        means = pd.concat(drawn).groupby("train_examples")["best_validation_error"]
+        means = means.apply(lambda errors: np.log(errors).mean())
+        theta, _ = fit_curves(
+            np.log(means.index.to_numpy(float)), means.to_numpy()[None], floor=name == "M2"
+        )
+        expected = [np.exp(theta[0, 0]), theta[0, 1], theta[0, 2]][: len(draw)]
+        np.testing.assert_allclose(draw, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_a_form_has_only_its_own_parameters():
     fit = fit_power_law(noisy(), form="BNSL", ci=None)
     with pytest.raises(AttributeError, match="BNSL has no parameter 'beta'; it has a, b, c0"):
