@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from analysis.errors import FitError
     from analysis.exponent_comparison import Equivalence, ExponentComparison, compare_exponents
     from analysis.fit_status import FitStatus
+    from analysis.forms import find_form
     from analysis.group_holdout import GroupHoldout, leave_one_group_out
     from analysis.loading import load_cells, load_curves, load_grids
     from analysis.model_size_law import ModelSizeLaw, ModelSizeStatus, fit_model_size_law
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from analysis.power_law import PowerLawFit, fit_power_law
     from analysis.regions import CurveRegions, curve_regions
     from analysis.required_data import DataForError, data_for_error, data_multiple, model_multiple
+    from analysis.scaling_fit import FitResult, ScalingStatus, fit_scaling_law
     from analysis.verdict import Verdict
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "Equivalence",
     "ExponentComparison",
     "FitError",
+    "FitResult",
     "FitStatus",
     "GroupHoldout",
     "ModelSizeLaw",
@@ -38,6 +41,7 @@ __all__ = [
     "OptimumLabel",
     "PermutationControl",
     "PowerLawFit",
+    "ScalingStatus",
     "Verdict",
     "backtest",
     "check_batch_size_law",
@@ -45,8 +49,10 @@ __all__ = [
     "curve_regions",
     "data_for_error",
     "data_multiple",
+    "find_form",
     "fit_model_size_law",
     "fit_power_law",
+    "fit_scaling_law",
     "leave_one_group_out",
     "load_cells",
     "load_curves",
@@ -64,6 +70,7 @@ _HOME = {
     "Equivalence": "analysis.exponent_comparison",
     "ExponentComparison": "analysis.exponent_comparison",
     "FitError": "analysis.errors",
+    "FitResult": "analysis.scaling_fit",
     "FitStatus": "analysis.fit_status",
     "GroupHoldout": "analysis.group_holdout",
     "ModelSizeLaw": "analysis.model_size_law",
@@ -71,6 +78,7 @@ _HOME = {
     "OptimumLabel": "analysis.optimum",
     "PermutationControl": "analysis.negative_control",
     "PowerLawFit": "analysis.power_law",
+    "ScalingStatus": "analysis.scaling_fit",
     "Verdict": "analysis.verdict",
     "backtest": "analysis.backtesting",
     "check_batch_size_law": "analysis.batch_law",
@@ -78,8 +86,10 @@ _HOME = {
     "curve_regions": "analysis.regions",
     "data_for_error": "analysis.required_data",
     "data_multiple": "analysis.required_data",
+    "find_form": "analysis.forms",
     "fit_model_size_law": "analysis.model_size_law",
     "fit_power_law": "analysis.power_law",
+    "fit_scaling_law": "analysis.scaling_fit",
     "leave_one_group_out": "analysis.group_holdout",
     "load_cells": "analysis.loading",
     "load_curves": "analysis.loading",

@@ -159,7 +159,7 @@ def backtest(
     many new seeds, t with S - 1 degrees. At a nominal 90 %, fitted to 7 to 10 sizes of factor 2 and
     predicting the largest, 1 to 4 sizes ahead, those of the true form covered
     .92 to 1.00 (M1), .89 to 1.00 (M2) and .78 to .98 (M4, BNSL; 60 sets each) of means over the
-    same seeds, and .86 to 1.00, .88 to 1.00 and .78 to .97 of means over fresh ones (5 and 10
+    same seeds, and .86 to 1.00, .87 to 1.00 and .78 to .97 of means over fresh ones (5 and 10
     seeds; independent, shifted, tilted and falling noise; 150 to 600 sets). They hold if the form
     does; `covered` shows whether it did.
 

@@ -129,6 +129,8 @@ def compare_exponents(
             f"The fits are of {first.form} and {second.form}, whose exponents differ on one and "
             "the same data. Fit both with one form."
         )
+    if "beta" not in first.params:
+        raise FitError(f"{first.form} has no one exponent; compare fits of 'M1' or 'M2'.")
     for fit in (first, second):
         if len(fit.folds) < 2:
             raise FitError("A comparison needs at least 2 seeds in each fit; there is 1 in one.")
@@ -169,6 +171,7 @@ def _standard_error(
     """Return the standard error of the difference and its degrees of freedom."""
     if not (first.identified and second.identified):
         return math.inf, float(min(len(first.folds), len(second.folds)) - 1)
+    # In every form with a β it is the second working parameter, and reported as it is.
     held_out = float(first.held_out_variance[1] + second.held_out_variance[1])
     if paired:
         folds = first.folds[:, 1] - second.folds[:, 1]

@@ -21,20 +21,23 @@ from analysis.losses import Huber, Loss, SquaredError
 __all__ = ["FormFits", "Huber", "Loss", "ResidualScale", "SquaredError", "fit_form", "residuals"]
 
 Flags = NDArray[np.bool_]
-Rows = NDArray[np.intp]
 
 _SCREENED = 16
 """Starts of a row that get a few steps, by the loss at the start."""
 _FINISHED = 4
 """Starts of a row that are followed to the end, by the loss after those steps."""
 _FIRST_STEPS = 6
-_STEPS = 300
+_STEPS = 40
 _FINISHING_STEPS = 200
 _ROUND_STEPS = 12
 """Reweighted steps at each δ on the way down."""
 _LOWERING = 0.25
 _CHANGE = 1e-12
 """A step that moves no prediction by more, relative to the data's size, is the last."""
+_TINY = 1e-200
+"""A parameter whose derivatives have no larger sum of squares moves nothing."""
+_ROUNDING = 1 + 1e-15
+"""Close to the minimum a sum is flat to rounding, and the last step is still right."""
 _DAMPING_LIMIT = 1e8
 _LARGEST_LOG = 300.0
 """Predictions on the linear scale end at e^300: their squares are still finite."""
@@ -67,7 +70,7 @@ class FormFits:
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
-    """Rows of data that fits refer to by index."""
+    """Data of k fits of one form, one row each."""
 
     form: Form
     x: Array
@@ -76,32 +79,43 @@ class _Problem:
     """(k, n) log y or y."""
     weights: Array
     """(k, n)"""
+    free: Flags
+    """(k, p) parameters that are not held."""
     unit: Array
     """(k,) what a change of predictions is measured against."""
     linear: bool
     lower: Array
     upper: Array
 
-    def residual(self, theta: Array, rows: Rows) -> Array:
-        """Return (b, n) residuals; 0 where the weight is 0."""
+    def take(self, rows: NDArray[np.intp]) -> "_Problem":
+        """Return the rows of those indices, each as often as it is named."""
+        return replace(
+            self,
+            target=self.target[rows],
+            weights=self.weights[rows],
+            free=self.free[rows],
+            unit=self.unit[rows],
+        )
+
+    def residual(self, theta: Array) -> Array:
+        """Return (k, n) residuals; 0 where the weight is 0."""
         predicted = self.form.log_value(theta, self.x)
         if self.linear:
             predicted = np.exp(np.minimum(predicted, _LARGEST_LOG))
-        residual = self.target[rows] - predicted
-        return np.where(self.weights[rows] > 0, np.nan_to_num(residual, nan=1e130), 0.0)
+        return np.where(self.weights > 0, self.target - predicted, 0.0)
 
-    def jacobian(self, theta: Array, rows: Rows) -> Array:
-        """Return (b, n, p) derivatives of the prediction."""
-        del rows
-        gradient = np.nan_to_num(self.form.log_gradient(theta, self.x))
+    def jacobian(self, theta: Array) -> Array:
+        """Return (k, n, p) derivatives of the prediction."""
+        gradient = self.form.log_gradient(theta, self.x)
         if self.linear:
             value = np.exp(np.minimum(self.form.log_value(theta, self.x), _LARGEST_LOG))
             gradient = gradient * value[..., None]
         return gradient
 
-    def objective(self, residual: Array, rows: Rows, loss: Loss) -> Array:
-        """Return (b,) weighted sums of the loss."""
-        return np.asarray((self.weights[rows] * loss.value(residual)).sum(axis=1))
+    def objective(self, residual: Array, loss: Loss) -> Array:
+        """Return (k,) weighted sums of the loss; infinite where the form has no value."""
+        total = (self.weights * loss.value(residual)).sum(axis=1)
+        return np.where(np.isnan(total), np.inf, total)
 
 
 def fit_form(
@@ -131,16 +145,14 @@ def fit_form(
         FitError: shapes that do not fit, values that are not finite, or a row without weight.
     """
     loss = SquaredError() if loss is None else loss
-    problem = _problem(form, x, log_y, scale, weights)
-    rows, parameters = len(problem.target), len(form.parameters)
-    fixed = np.full((rows, parameters), np.nan)
-    if held is not None:
-        fixed = np.broadcast_to(np.asarray(held, dtype=float), fixed.shape)
+    problem, fixed = _problem(form, x, log_y, scale, weights, held)
+    rows, parameters = fixed.shape
     given = None if starts is None else _given_starts(starts, rows, parameters)
     size = max(1, _CHUNK // (_SCREENED * len(problem.x) * parameters))
+    chunks = [np.arange(first, min(first + size, rows)) for first in range(0, rows, size)]
     parts = [
-        _fit_rows(problem, loss, given, fixed, np.arange(first, min(first + size, rows)))
-        for first in range(0, rows, size)
+        _fit_rows(problem.take(rows), loss, None if given is None else given[rows], fixed[rows])
+        for rows in chunks
     ]
     return FormFits(
         theta=np.concatenate([part.theta for part in parts]),
@@ -161,8 +173,14 @@ def residuals(
 
 
 def _problem(
-    form: Form, x: ArrayLike, log_y: ArrayLike, scale: str, weights: ArrayLike | None
-) -> _Problem:
+    form: Form,
+    x: ArrayLike,
+    log_y: ArrayLike,
+    scale: str,
+    weights: ArrayLike | None,
+    held: ArrayLike | None,
+) -> tuple[_Problem, Array]:
+    """Return the checked data, and (k, p) values to hold, NaN where free."""
     if scale not in list(ResidualScale):
         raise FitError(f"Unknown scale {scale!r}. Available: 'log', 'linear'.")
     points = np.asarray(x, dtype=float)
@@ -188,8 +206,12 @@ def _problem(
     linear = scale == ResidualScale.LINEAR
     target = np.exp(logs) if linear else logs
     unit = np.where(each > 0, target, 0.0).max(axis=1) if linear else np.ones(len(logs))
+    fixed = np.full((len(logs), len(form.parameters)), np.nan)
+    if held is not None:
+        fixed = np.broadcast_to(np.asarray(held, dtype=float), fixed.shape)
     lower, upper = np.array(form.lower), np.array(form.upper)
-    return _Problem(form, points, target, each, unit, linear, lower, upper)
+    problem = _Problem(form, points, target, each, np.isnan(fixed), unit, linear, lower, upper)
+    return problem, fixed
 
 
 def _check_weights(weights: Array, log_y: Array) -> None:
@@ -209,62 +231,50 @@ def _given_starts(starts: ArrayLike, rows: int, parameters: int) -> Array:
     return np.broadcast_to(given, (rows, *given.shape[-2:]))
 
 
-def _fit_rows(
-    problem: _Problem, loss: Loss, given: Array | None, fixed: Array, chunk: Rows
-) -> FormFits:
-    """Fit the rows of `chunk`."""
-    part = replace(
-        problem,
-        target=problem.target[chunk],
-        weights=problem.weights[chunk],
-        unit=problem.unit[chunk],
+def _fit_rows(problem: _Problem, loss: Loss, given: Array | None, fixed: Array) -> FormFits:
+    """Return the fits of all rows of `problem`, from (k, s, p) `given` starts or the form's."""
+    starts = given
+    if starts is None:
+        logs = np.log(problem.target) if problem.linear else problem.target
+        starts = problem.form.starts(problem.x, logs, problem.weights)
+    starts = np.clip(starts, problem.lower, problem.upper)
+    starts = np.where(problem.free[:, None], starts, fixed[:, None])
+    theta, converged = _best_fit(problem, loss, starts)
+    return FormFits(
+        theta=theta,
+        objective=problem.objective(problem.residual(theta), loss),
+        converged=converged,
+        at_bound=problem.free & ((theta <= problem.lower) | (theta >= problem.upper)),
     )
-    fixed = fixed[chunk]
-    if given is None:
-        logs = np.log(part.target) if part.linear else part.target
-        starts = part.form.starts(part.x, logs, part.weights)
-    else:
-        starts = given[chunk]
-    starts = np.clip(starts, part.lower, part.upper)
-    starts = np.where(np.isnan(fixed)[:, None], starts, fixed[:, None])
-    theta, converged = _best_fit(part, loss, starts, np.isnan(fixed))
-    rows = np.arange(len(theta))
-    at_bound = np.isnan(fixed) & ((theta <= part.lower) | (theta >= part.upper))
-    objective = part.objective(part.residual(theta, rows), rows, loss)
-    return FormFits(theta=theta, objective=objective, converged=converged, at_bound=at_bound)
 
 
-def _best_fit(problem: _Problem, loss: Loss, starts: Array, free: Flags) -> tuple[Array, Flags]:
+def _best_fit(problem: _Problem, loss: Loss, starts: Array) -> tuple[Array, Flags]:
     """Return (k, p) best parameters over (k, s, p) starts, and (k,) whether they converged."""
     starts = _keep(problem, loss, starts, _SCREENED)
     if starts.shape[1] > _FINISHED:
-        starts, _ = _each(problem, loss, starts, free, _first_steps)
+        starts, _ = _each(problem, loss, starts, _first_steps)
         starts = _keep(problem, loss, starts, _FINISHED)
-    ended, converged = _each(problem, loss, starts, free, _minimize)
+    ended, converged = _each(problem, loss, starts, _minimize)
     best = _losses(problem, loss, ended).argmin(axis=1)
     rows = np.arange(len(starts))
     return ended[rows, best], converged[rows, best]
 
 
-Steps = Callable[[_Problem, Loss, Array, Rows, Flags], tuple[Array, Flags]]
+Steps = Callable[[_Problem, Loss, Array], tuple[Array, Flags]]
 
 
-def _each(
-    problem: _Problem, loss: Loss, starts: Array, free: Flags, steps: Steps
-) -> tuple[Array, Flags]:
+def _each(problem: _Problem, loss: Loss, starts: Array, steps: Steps) -> tuple[Array, Flags]:
     """Return (k, s, p) parameters after `steps` from every start, and (k, s) whether ended."""
     k, s, p = starts.shape
-    rows = np.repeat(np.arange(k), s)
-    theta, ended = steps(problem, loss, starts.reshape(-1, p), rows, free[rows])
+    repeated = problem if s == 1 else problem.take(np.repeat(np.arange(k), s))
+    theta, ended = steps(repeated, loss, starts.reshape(-1, p))
     return theta.reshape(k, s, p), ended.reshape(k, s)
 
 
 def _losses(problem: _Problem, loss: Loss, starts: Array) -> Array:
-    """Return (k, s) objectives at (k, s, p) parameters, a few columns at a time."""
-    k, s, _ = starts.shape
-    rows = np.arange(k)
+    """Return (k, s) objectives at (k, s, p) parameters, one column at a time for memory."""
     columns = [
-        problem.objective(problem.residual(starts[:, i], rows), rows, loss) for i in range(s)
+        problem.objective(problem.residual(starts[:, i]), loss) for i in range(starts.shape[1])
     ]
     return np.stack(columns, axis=1)
 
@@ -277,62 +287,158 @@ def _keep(problem: _Problem, loss: Loss, starts: Array, number: int) -> Array:
     return np.take_along_axis(starts, best[..., None], axis=1)
 
 
-def _first_steps(
-    problem: _Problem, loss: Loss, theta: Array, rows: Rows, free: Flags
-) -> tuple[Array, Flags]:
-    return _reweighted_steps(problem, loss, theta, rows, free, _FIRST_STEPS)
+def _first_steps(problem: _Problem, loss: Loss, theta: Array) -> tuple[Array, Flags]:
+    return _descend(problem, loss, theta, _FIRST_STEPS, _reweighted_step)
 
 
-def _minimize(
-    problem: _Problem, loss: Loss, theta: Array, rows: Rows, free: Flags
-) -> tuple[Array, Flags]:
-    """Return (b, p) parameters at the minimum near (b, p) `theta`, and (b,) whether reached."""
-    if not isinstance(loss, Huber):
-        return _reweighted_steps(problem, loss, theta, rows, free, _STEPS)
-    residual = np.abs(problem.residual(theta, rows))
-    delta = float(np.median(residual[problem.weights[rows] > 0]))
-    while delta > loss.delta:
-        theta, _ = _reweighted_steps(problem, Huber(delta), theta, rows, free, _ROUND_STEPS)
-        delta *= _LOWERING
-    theta, _ = _reweighted_steps(problem, loss, theta, rows, free, _ROUND_STEPS)
-    return _newton_steps(problem, loss, theta, rows, free, _FINISHING_STEPS)
-
-
-def _reweighted_steps(
-    problem: _Problem, loss: Loss, theta: Array, rows: Rows, free: Flags, steps: int
-) -> tuple[Array, Flags]:
-    """Levenberg-Marquardt steps on squares, reweighted to the slope of the loss."""
-
-    def matrix(
-        residual: Array, weighted: Array, jacobian: Array, theta: Array, rows: Rows
-    ) -> Array:
-        del theta, rows
-        return np.asarray(np.swapaxes(jacobian * weighted[..., None], 1, 2) @ jacobian)
-
-    return _descend(problem, loss, theta, rows, free, steps, matrix)
-
-
-def _newton_steps(
-    problem: _Problem, loss: Loss, theta: Array, rows: Rows, free: Flags, steps: int
-) -> tuple[Array, Flags]:
-    """Newton steps with the loss's own curvature and that of the form."""
-
-    def matrix(
-        residual: Array, weighted: Array, jacobian: Array, theta: Array, rows: Rows
-    ) -> Array:
-        del weighted
-        weights = problem.weights[rows]
-        own = weights * loss.curvature(residual)
-        squares = np.swapaxes(jacobian * own[..., None], 1, 2) @ jacobian
-        return np.asarray(
-            squares - _form_curvature(problem, theta, rows, weights * loss.slope(residual))
+def _minimize(problem: _Problem, loss: Loss, theta: Array) -> tuple[Array, Flags]:
+    """Return (k, p) parameters at the minimum near (k, p) `theta`, and (k,) whether reached."""
+    if isinstance(loss, Huber):
+        theta = _lower_delta(problem, loss, theta)
+        return _descend(problem, loss, theta, _FINISHING_STEPS, _newton_step)
+    theta, ended = _descend(problem, loss, theta, _STEPS, _reweighted_step)
+    rest = np.flatnonzero(~ended)
+    if len(rest):
+        # Along a curved valley those steps crawl, as they take the form for linear.
+        theta[rest], ended[rest] = _descend(
+            problem.take(rest), loss, theta[rest], _FINISHING_STEPS, _newton_step
         )
+    return theta, ended
 
-    return _descend(problem, loss, theta, rows, free, steps, matrix)
+
+def _lower_delta(problem: _Problem, loss: Huber, theta: Array) -> Array:
+    """Return (k, p) parameters near the minimum, by way of larger δ."""
+    theta, delta = theta.copy(), loss.delta
+    residual = np.abs(problem.residual(theta))
+    counted = np.where(problem.weights > 0, residual, np.nan)
+    typical = np.nanmedian(counted, axis=1)
+    rounds = np.ceil(np.log(np.maximum(typical / delta, 1.0)) / np.log(1 / _LOWERING))
+    for step in range(int(rounds.max()), -1, -1):
+        rows = np.flatnonzero(rounds >= step)
+        theta[rows], _ = _descend(
+            problem.take(rows),
+            Huber(delta * _LOWERING**-step),
+            theta[rows],
+            _ROUND_STEPS,
+            _reweighted_step,
+        )
+    return theta
 
 
-def _form_curvature(problem: _Problem, theta: Array, rows: Rows, pull: Array) -> Array:
-    """Return (b, p, p) second derivatives of the predictions, summed with (b, n) weights.
+Step = Callable[[_Problem, Loss, Array, Array, Array], Array]
+"""Problem, loss, (k, p) parameters, (k, n) residuals and (k,) damping -> (k, p) steps."""
+
+
+def _descend(
+    problem: _Problem, loss: Loss, theta: Array, steps: int, step: Step
+) -> tuple[Array, Flags]:
+    """Return (k, p) parameters after damped steps that lower the loss, and whether ended.
+
+    Fits that ended drop out, so that the slowest do not hold up the rest.
+    """
+    result, live = theta.copy(), np.arange(len(theta))
+    at, residual = theta.copy(), problem.residual(theta)
+    objective = problem.objective(residual, loss)
+    damping = np.full(len(theta), 1e-3)
+    for _ in range(steps):
+        trial = np.clip(
+            at + step(problem, loss, at, residual, damping), problem.lower, problem.upper
+        )
+        trial = np.where(problem.free, trial, at)
+        new = problem.residual(trial)
+        value = problem.objective(new, loss)
+        better = value <= objective * _ROUNDING
+        change = np.abs(new - residual).max(axis=1)
+        at = np.where(better[:, None], trial, at)
+        residual = np.where(better[:, None], new, residual)
+        objective = np.where(better, value, objective)
+        damping = np.where(better, np.maximum(damping * 0.1, 1e-12), damping * 8)
+        # NaN, where a trial has no value, is not the end.
+        ended = (change <= _CHANGE * problem.unit) | (damping > _DAMPING_LIMIT)
+        if not ended.any():
+            continue
+        result[live] = at
+        going = np.flatnonzero(~ended)
+        live, at, residual = live[going], at[going], residual[going]
+        objective, damping, problem = objective[going], damping[going], problem.take(going)
+        if not len(live):
+            break
+    result[live] = at
+    finished = np.ones(len(theta), dtype=bool)
+    finished[live] = False
+    return result, finished
+
+
+def _reweighted_step(
+    problem: _Problem, loss: Loss, theta: Array, residual: Array, damping: Array
+) -> Array:
+    """Return Levenberg-Marquardt steps on squares, reweighted to the slope of the loss."""
+    jacobian, slope, weighted = _linearized(problem, loss, theta, residual)
+    downhill = (slope[:, None] @ jacobian)[:, 0]
+    free = _movable(problem, theta, downhill)
+    normal = np.swapaxes(jacobian * weighted[..., None], 1, 2) @ jacobian
+    normal, root = _scaled(normal, np.einsum("kpp->kp", normal), free)
+    normal = normal + damping[:, None, None] * np.eye(len(root[0]))
+    pull = np.where(free, downhill, 0.0) / root
+    return np.asarray(np.linalg.solve(normal, pull[..., None])[..., 0] / root)
+
+
+def _newton_step(
+    problem: _Problem, loss: Loss, theta: Array, residual: Array, damping: Array
+) -> Array:
+    """Return Newton steps with the curvature of the loss and of the form.
+
+    Where the curvature is negative its sign is turned, so that every step goes downhill.
+    """
+    jacobian, slope, weighted = _linearized(problem, loss, theta, residual)
+    downhill = (slope[:, None] @ jacobian)[:, 0]
+    free = _movable(problem, theta, downhill)
+    own = problem.weights * loss.curvature(residual)
+    normal = np.swapaxes(jacobian * own[..., None], 1, 2) @ jacobian
+    normal = normal - _form_curvature(problem, theta, slope)
+    squares = np.einsum("knp,kn,knp->kp", jacobian, weighted, jacobian)
+    normal, root = _scaled(np.nan_to_num(normal), np.nan_to_num(squares), free)
+    values, vectors = np.linalg.eigh(normal)
+    pull = np.where(free, downhill, 0.0) / root
+    along = (pull[:, None] @ vectors)[:, 0] / (np.abs(values) + damping[:, None])
+    return np.asarray((vectors @ along[..., None])[..., 0] / root)
+
+
+def _linearized(
+    problem: _Problem, loss: Loss, theta: Array, residual: Array
+) -> tuple[Array, Array, Array]:
+    """Return derivatives (k, n, p), weighted slopes of the loss (k, n), and weights of squares."""
+    slope = problem.weights * loss.slope(residual)
+    if isinstance(loss, SquaredError):
+        return problem.jacobian(theta), slope, problem.weights
+    weighted = np.divide(slope, residual, out=problem.weights.copy(), where=residual != 0)
+    return problem.jacobian(theta), slope, weighted
+
+
+def _movable(problem: _Problem, theta: Array, downhill: Array) -> Flags:
+    """Return (k, p) parameters to move: not held, and not at a bound that they would leave."""
+    stuck = ((theta <= problem.lower) & (downhill <= 0)) | (
+        (theta >= problem.upper) & (downhill >= 0)
+    )
+    return problem.free & ~stuck
+
+
+def _scaled(normal: Array, squares: Array, free: Flags) -> tuple[Array, Array]:
+    """Return `normal` on the scale where `squares` is 1, and the (k, p) scale.
+
+    Parameters of very different size then solve alike. Those that do not move, or move nothing,
+    have the unit matrix.
+    """
+    known = free & (squares > _TINY)
+    root = np.sqrt(np.where(known, squares, 1.0))
+    size = normal.shape[1]
+    kept = normal / (root[:, :, None] * root[:, None])
+    kept = np.where(known[:, :, None] & known[:, None], kept, 0.0)
+    return kept + np.eye(size) * ~known[:, None], root
+
+
+def _form_curvature(problem: _Problem, theta: Array, pull: Array) -> Array:
+    """Return (k, p, p) second derivatives of the predictions, summed with (k, n) weights.
 
     By central differences of the analytic derivatives, whose error of about 1e-9 is far below
     what a Newton matrix needs.
@@ -346,88 +452,6 @@ def _form_curvature(problem: _Problem, theta: Array, rows: Rows, pull: Array) ->
         ahead[:, i] = np.minimum(theta[:, i] + step, problem.upper[i])
         behind[:, i] = np.maximum(theta[:, i] - step, problem.lower[i])
         width = np.maximum(ahead[:, i] - behind[:, i], 1e-300)
-        change = problem.jacobian(ahead, rows) - problem.jacobian(behind, rows)
+        change = problem.jacobian(ahead) - problem.jacobian(behind)
         result[:, i] = (pull[:, None] @ change)[:, 0] / width[:, None]
     return (result + np.swapaxes(result, 1, 2)) / 2
-
-
-Matrix = Callable[[Array, Array, Array, Array, Rows], Array]
-
-
-def _descend(
-    problem: _Problem,
-    loss: Loss,
-    theta: Array,
-    rows: Rows,
-    free: Flags,
-    steps: int,
-    matrix: Matrix,
-) -> tuple[Array, Flags]:
-    """Return (b, p) parameters after damped steps that never raise the loss, and whether ended.
-
-    Fits that ended drop out, so that the slowest do not hold up the rest.
-    """
-    theta = theta.copy()
-    residual = problem.residual(theta, rows)
-    objective = problem.objective(residual, rows, loss)
-    damping = np.full(len(theta), 1e-3)
-    live = np.arange(len(theta))
-    for _ in range(steps):
-        at, r, of = theta[live], residual[live], rows[live]
-        step = _step(problem, loss, at, r, of, free[live], damping[live], matrix)
-        trial = np.clip(at + step, problem.lower, problem.upper)
-        trial = np.where(free[live], trial, at)
-        new = problem.residual(trial, of)
-        value = problem.objective(new, of, loss)
-        better = value < objective[live]
-        change = np.abs(new - r).max(axis=1) / problem.unit[of]
-        moved = live[better]
-        theta[moved], residual[moved], objective[moved] = trial[better], new[better], value[better]
-        damping[live] = np.where(better, np.maximum(damping[live] * 0.1, 1e-12), damping[live] * 8)
-        live = live[(change > _CHANGE) & (damping[live] < _DAMPING_LIMIT)]
-        if not len(live):
-            break
-    ended = np.ones(len(theta), dtype=bool)
-    ended[live] = False
-    return theta, ended
-
-
-def _step(
-    problem: _Problem,
-    loss: Loss,
-    theta: Array,
-    residual: Array,
-    rows: Rows,
-    free: Flags,
-    damping: Array,
-    matrix: Matrix,
-) -> Array:
-    """Return (b, p) damped steps; a parameter at a bound that would leave it stays."""
-    jacobian = problem.jacobian(theta, rows)
-    slope = problem.weights[rows] * loss.slope(residual)
-    weighted = np.divide(slope, residual, out=problem.weights[rows].copy(), where=residual != 0)
-    downhill = (slope[:, None] @ jacobian)[:, 0]
-    stuck = ((theta <= problem.lower) & (downhill <= 0)) | (
-        (theta >= problem.upper) & (downhill >= 0)
-    )
-    movable = free & ~stuck
-    jacobian = jacobian * movable[:, None]
-    normal = matrix(residual, weighted, jacobian, theta, rows)
-    normal = normal * (movable[:, :, None] & movable[:, None])
-    # Scaled to unit diagonal of the squares, so that parameters of very different size solve alike.
-    squares = np.einsum("bnp,bn,bnp->bp", jacobian, weighted, jacobian, optimize=False)
-    root = np.sqrt(np.where(squares > 0, squares, 1.0))
-    normal = normal / (root[:, :, None] * root[:, None])
-    pull = downhill * movable / root
-    return _solve(normal, pull, damping, squares > 0) / root
-
-
-def _solve(normal: Array, pull: Array, damping: Array, known: Flags) -> Array:
-    """Return (b, p) solutions of (|normal| + damping) step = pull, |·| by its eigenvalues."""
-    size = normal.shape[1]
-    idle = np.where(known, 0.0, 1.0)
-    normal = normal + np.eye(size) * idle[:, None]
-    values, vectors = np.linalg.eigh(normal)
-    along = (pull[:, None] @ vectors)[:, 0]
-    along = along / (np.abs(values) + damping[:, None])
-    return np.asarray((vectors @ along[..., None])[..., 0])

@@ -22,6 +22,10 @@ _SHARES = np.concatenate([[0.0], 1 / (1 + np.exp(-np.linspace(-4, 7, 24)))])
 _BASINS = np.array([0, 1, 13, 19, len(_SHARES)])
 """First share of each group that sends its best grid point to be polished."""
 _ITERATIONS = 200
+_TINY = 1e-200
+"""A parameter whose derivatives have no larger sum of squares moves nothing."""
+_ROUNDING = 1 + 1e-15
+"""Close to the minimum a sum of squares is flat to rounding, and the last step is still right."""
 
 
 def log_curve(theta: Array, log_size: Array) -> Array:
@@ -95,36 +99,52 @@ def polish(
     lower = np.array([-np.inf, -EXPONENT_LIMIT, 0.0])
     upper = np.array([np.inf, EXPONENT_LIMIT, np.inf])
     theta = start.copy()
-    held = np.broadcast_to(held, theta.shape)
-    residual = log_error - log_curve(theta, log_size)
-    loss = (residual**2).sum(axis=1)
-    damping = np.full(len(theta), 1e-3)
+    free = ~np.broadcast_to(held, theta.shape)
+    jacobian = np.empty((*log_error.shape, 3))
+    power, total = _parts(theta, log_size)
+    residual = log_error - np.log(total)
+    loss = np.einsum("kn,kn->k", residual, residual)
+    damping = np.full((len(theta), 1), 1e-3)
     live = np.ones(len(theta), dtype=bool)
     eye = np.eye(3)
     for _ in range(_ITERATIONS):
-        jacobian = log_curve_gradient(theta, log_size)
-        downhill = np.einsum("knp,kn->kp", jacobian, residual)
+        np.divide(1.0, total, out=jacobian[..., 2])
+        np.multiply(power, jacobian[..., 2], out=jacobian[..., 0])
+        np.multiply(jacobian[..., 0], log_size, out=jacobian[..., 1])
+        downhill = (residual[:, None] @ jacobian)[:, 0]
         stuck = ((theta <= lower) & (downhill <= 0)) | ((theta >= upper) & (downhill >= 0))
-        free = ~(held | stuck)
-        jacobian = jacobian * free[:, None, :]
-        normal = np.einsum("knp,knq->kpq", jacobian, jacobian)
-        scale = np.einsum("kpp->kp", normal)
+        moving = free & ~stuck
+        normal = jacobian.swapaxes(1, 2) @ jacobian
+        scale = np.where(moving, np.einsum("kpp->kp", normal), 0.0)
+        known = scale > _TINY
         # Scaled to unit diagonal, so that parameters of very different size solve alike.
-        root = np.sqrt(np.where(scale > 0, scale, 1.0))
-        normal = normal / (root[:, :, None] * root[:, None, :])
-        matrix = normal + eye * np.where(scale > 0, damping[:, None], 1.0)[:, None, :]
-        step = np.linalg.solve(matrix, (downhill * free / root)[..., None])[..., 0] / root
-        trial = np.where(live[:, None], np.clip(theta + step, lower, upper), theta)
-        trial_residual = log_error - log_curve(trial, log_size)
-        trial_loss = (trial_residual**2).sum(axis=1)
-        better = trial_loss < loss
+        root = np.where(known, np.sqrt(scale), 1.0)
+        mask = known / root
+        matrix = (
+            normal * (mask[:, :, None] * mask[:, None])
+            + eye * np.where(known, damping, 1.0)[:, None]
+        )
+        step = np.linalg.solve(matrix, (downhill * mask)[..., None])[..., 0] * mask
+        trial = np.minimum(np.maximum(theta + step, lower), upper)
+        trial_power, trial_total = _parts(trial, log_size)
+        trial_residual = log_error - np.log(trial_total)
+        trial_loss = np.einsum("kn,kn->k", trial_residual, trial_residual)
+        better = (trial_loss <= loss * _ROUNDING) & live
         # In units of log error: what the step changes, or would.
         change = np.abs(trial_residual - residual).max(axis=1)
-        theta = np.where(better[:, None], trial, theta)
-        residual = np.where(better[:, None], trial_residual, residual)
+        take = better[:, None]
+        theta = np.where(take, trial, theta)
+        power, total = np.where(take, trial_power, power), np.where(take, trial_total, total)
+        residual = np.where(take, trial_residual, residual)
         loss = np.where(better, trial_loss, loss)
-        damping = np.where(better, np.maximum(damping * 0.1, 1e-12), damping * 8)
-        live &= (change > 1e-12) & (damping < 1e6)
+        damping = np.where(take, np.maximum(damping * 0.1, 1e-12), damping * 8)
+        live &= (change > 1e-12) & (damping[:, 0] < 1e6)
         if not live.any():
             break
     return theta, loss
+
+
+def _parts(theta: Array, log_size: Array) -> tuple[Array, Array]:
+    """Return (k, n) α m^β and α m^β + γ, kept where their logarithms are finite."""
+    power = np.exp(np.clip(theta[:, :1] + theta[:, 1:2] * log_size, -700.0, 700.0))
+    return power, power + theta[:, 2:3]

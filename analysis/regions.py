@@ -15,7 +15,7 @@ from analysis.curve_points import Region
 from analysis.errors import FitError
 from analysis.jackknife import Jackknife
 from analysis.json_values import json_value
-from analysis.power_law import LEVEL, Form, PowerLawFit
+from analysis.power_law import LEVEL, PowerLawFit
 from analysis.summary_table import Summary, format_number
 from analysis.verdict import PROVISIONAL
 
@@ -105,11 +105,11 @@ def curve_regions(fit: PowerLawFit) -> CurveRegions:
     a jackknife of the log of the size (coverage .90 to 1.00, .95 on average), and where no floor is
     named, from the size at which the largest γ allowed would be half of the error.
 
-    Raises `FitError` for a fit of M1, or without interval.
+    Raises `FitError` for a fit of another form, or without interval.
     """
-    if fit.form != Form.POWER_LAW_WITH_FLOOR:
+    if fit.form != "M2":
         raise FitError(
-            f"This is a fit of {fit.form}, which has no floor; fit again with form='M2'."
+            f"This is a fit of {fit.form}; the rule is made for M2. Fit again with form='M2'."
         )
     low, high = fit.conf_int().to_numpy(dtype=float)[2]
     named = bool(low > 0) and fit.beta < 0

@@ -120,12 +120,15 @@ def data_for_error(fit: PowerLawFit, target: float, level: float = LEVEL) -> Dat
         level: nominal coverage.
 
     Raises:
-        FitError: a target that is not positive and finite, or a fit made with ci=None.
+        FitError: a target that is not positive and finite, a fit of a form other than M1 and M2,
+            or a fit made with ci=None.
 
     Source: the inversion of Hestness et al. 2019, arXiv:1909.01736, with an interval of ours.
     """
     if not 0 < target < math.inf:
         raise FitError(f"target is {target}; it must be an error above 0 and finite.")
+    if fit.form not in ("M1", "M2"):
+        raise FitError(f"{fit.form} is not inverted here; allowed are fits of 'M1' and 'M2'.")
     if fit.ci is None or len(fit.folds) < 2:
         raise FitError(
             "An interval is part of the answer, and this fit has none. Fit with at least 2 seeds "

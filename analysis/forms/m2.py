@@ -34,17 +34,14 @@ class M2(Form):
 
     @override
     def log_value(self, theta: Array, x: Array) -> Array:
-        power = theta[..., :1] + theta[..., 1:2] * np.log(x[:, 0])
-        with np.errstate(divide="ignore"):
-            floor = np.log(theta[..., 2:3])
-        return np.asarray(np.logaddexp(power, floor))
+        return np.asarray(np.log(_power(theta, x) + theta[..., 2:3]))
 
     @override
     def log_gradient(self, theta: Array, x: Array) -> Array:
-        log_size = np.log(x[:, 0])
-        log_value = self.log_value(theta, x)
-        share = np.exp(theta[..., :1] + theta[..., 1:2] * log_size - log_value)
-        return np.stack([share, share * log_size, np.exp(-log_value)], axis=-1)
+        power = _power(theta, x)
+        inverse = 1 / (power + theta[..., 2:3])
+        share = power * inverse
+        return np.stack([share, share * np.log(x[:, 0]), inverse], axis=-1)
 
     @override
     def starts(self, x: Array, log_y: Array, weights: Array) -> Array:
@@ -68,6 +65,12 @@ class M2(Form):
     @override
     def reported(self, theta: Array) -> Array:
         return np.stack([np.exp(theta[..., 0]), theta[..., 1], theta[..., 2]], axis=-1)
+
+
+def _power(theta: Array, x: Array) -> Array:
+    """Return (..., n) α m^β, kept where its logarithm is finite."""
+    log_power = theta[..., :1] + theta[..., 1:2] * np.log(x[:, 0])
+    return np.asarray(np.exp(np.clip(log_power, -700.0, 700.0)))
 
 
 def _best(loss: Array, level: Array, mean: Array, centre: float, first: int, last: int) -> Array:

@@ -105,18 +105,22 @@ def test_criteria_are_those_of_the_fit_to_all_sizes() -> None:
     assert told.forms.loc["M1", "bic"] == pytest.approx(fit + 3 * np.log(11), rel=1e-9)
 
 
-@pytest.mark.parametrize(("form", "gamma"), [("M1", 0.0), ("M2", 0.02)])
-def test_intervals_cover_the_largest_shards(form: str, gamma: float) -> None:
+@pytest.mark.parametrize(
+    ("form", "gamma", "sets", "least"), [("M1", 0.0, 60, 0.8), ("M2", 0.02, 30, 0.75)]
+)
+def test_intervals_cover_the_largest_shards(
+    form: str, gamma: float, sets: int, least: float
+) -> None:
     rng = np.random.default_rng(5)
     covered = []
-    for _ in range(60):
+    for _ in range(sets):
         table = noisy(-0.3, gamma, rng)
         told = backtest(table, y="error", forms=(form,), most_splits=4).predictions
         last = told[told["sizes_fitted"].isin([7, 10]) & (told["train_examples"] == SIZES[-1])]
         assert len(last) == 2
         covered.append(last["observed"].between(last["lower"], last["upper"]).to_numpy())
-    # nominal .90; measured .92 to .96 one size ahead, .89 to .94 four; 60 sets: se .04
-    assert (np.mean(covered, axis=0) >= 0.8).all()
+    # nominal .90; measured .92 to .96 one size ahead, .89 to .94 four; se .04 and .055
+    assert (np.mean(covered, axis=0) >= least).all()
 
 
 def test_an_interval_without_the_new_point_s_own_noise_would_be_too_narrow() -> None:

@@ -133,5 +133,7 @@ def test_what_cannot_be_compared_is_refused() -> None:
     noise = tilted(rng, 5, 0.01)
     with pytest.raises(FitError, match="one form"):
         compare_exponents(fit(-0.3, noise), fit(-0.3, noise, form="M2"))
+    with pytest.raises(FitError, match="no one exponent"):
+        compare_exponents(fit(-0.3, noise, form="BNSL"), fit(-0.3, noise, form="BNSL"))
     with pytest.raises(FitError, match="margin"):
         compare_exponents(fit(-0.3, noise), fit(-0.3, noise), margin=0.0)

@@ -179,6 +179,11 @@ def test_a_fit_without_interval_is_refused() -> None:
         data_for_error(fit, 0.05)
 
 
+def test_other_forms_are_refused() -> None:
+    with pytest.raises(FitError, match="M3 is not inverted"):
+        data_for_error(noisy_fit(-0.3, 0.0, form="M3"), 0.05)
+
+
 def test_multiples_refuse_errors_that_rise() -> None:
     with pytest.raises(FitError, match="error_ratio"):
         data_multiple(1.5, -0.1)
