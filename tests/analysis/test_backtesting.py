@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
+from scipy import optimize
 
-from analysis import FitError, backtest
+from analysis import FitError, backtest, fit_power_law
 from analysis.backtesting import POST_SELECTION
 from tests.analysis.published_data import published
 
@@ -134,6 +135,26 @@ def test_an_interval_without_the_new_point_s_own_noise_would_be_too_narrow() -> 
     # of 40 runs the mean, of which the curve itself is a part
     mean = told.predict(SIZES[-1]).iloc[0]
     assert np.log(mean["upper"] / mean["lower"]) < width
+
+
+def test_a_floor_estimated_at_zero_is_not_taken_for_certain() -> None:
+    # the first of these data sets in which no fold has a floor, though there is one
+    tables = (noisy(-0.3, 0.02, np.random.default_rng(rng)) for rng in range(100))
+    tables = (table[table["train_examples"] <= SIZES[6]] for table in tables)
+    fits = ((table, fit_power_law(table, y="error")) for table in tables)
+    table, fit = next((t, f) for t, f in fits if f.gamma == 0 and not f.folds[:, 2].any())
+    highest = float(fit.conf_int(0.9).loc["gamma", "upper"])
+    far = SIZES[-1] * 10
+
+    def residual(theta: Floats) -> Floats:
+        values = np.exp(theta[0] + theta[1] * LOG_SIZE[:7]) + highest
+        return np.asarray(np.log(values) - fit.means[0])
+
+    level, slope = optimize.least_squares(residual, [-0.5, -0.3], xtol=1e-14).x
+    curve_at = np.exp(level + slope * np.log(far / SIZES[0])) + highest
+    row = backtest(table, y="error", forms=("M2",)).predict(far, form="M2").iloc[0]
+    # the new mean's own noise is added to the distance of that curve
+    assert row["upper"] > curve_at > 1.1 * row["predicted"]
 
 
 def test_a_forecast_is_the_form_fitted_to_all_sizes() -> None:
