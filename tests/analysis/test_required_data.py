@@ -107,6 +107,21 @@ def test_a_target_near_the_floor_has_no_upper_bound() -> None:
     assert SIZES[0] < answer.lower <= answer.size
 
 
+def test_a_floor_that_may_lie_above_the_target_leaves_it_open() -> None:
+    fits = (noisy_fit(-0.3, 0.02, rng=rng) for rng in range(100))
+    fit = next(f for f in fits if f.gamma == 0 and not f.folds[:, 2].any())
+    # every fold says: no floor. The interval of γ does not.
+    highest = float(fit.conf_int().loc["gamma", "upper"])
+    answer = data_for_error(fit, highest * 0.99)
+    assert answer.status is Reach.MAYBE_NEVER
+    assert answer.upper == math.inf
+    above = data_for_error(fit, highest * 1.2)
+    assert above.status is Reach.EXTRAPOLATED
+    assert math.isfinite(above.upper)
+    half = math.log(above.size / above.lower)
+    assert math.log(above.upper / above.size) > 2 * half
+
+
 def test_an_unidentified_exponent_leaves_the_answer_open_beyond_the_data() -> None:
     noise = 0.02 * np.random.default_rng(1).normal(size=(9, 5))
     fit = fit_power_law(table(np.log(0.3) + noise))
@@ -146,7 +161,7 @@ def test_a_finite_held_out_set_widens_the_interval() -> None:
     assert got == pytest.approx(added, rel=1e-6)
 
 
-@pytest.mark.parametrize(("form", "gamma", "times"), [("M1", 0.0, 8), ("M2", 0.02, 4)])
+@pytest.mark.parametrize(("form", "gamma", "times"), [("M1", 0.0, 8), ("M2", 0.02, 16)])
 def test_intervals_cover_the_size_needed(form: str, gamma: float, times: int) -> None:
     size = SIZES[-1] * times
     target = float(truth(np.array([size]), -0.3, gamma)[0])
@@ -155,9 +170,9 @@ def test_intervals_cover_the_size_needed(form: str, gamma: float, times: int) ->
         for rng in range(1000, 1120)
     ]
     covered = np.mean([a.lower <= size <= a.upper for a in answers])
-    # 120 sets: se .02 to .026 about the .91-.95 measured in 400
-    assert 0.85 <= covered <= 0.99
-    assert np.median([a.size for a in answers]) == pytest.approx(size, rel=0.1)
+    # nominal .95, .93 to .99 measured in 150 to 400 sets; 120 sets: se .02
+    assert covered >= 0.89
+    assert np.median([a.size for a in answers]) == pytest.approx(size, rel=0.25)
 
 
 def test_the_result_is_printable_and_strict_json() -> None:
