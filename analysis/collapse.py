@@ -27,10 +27,11 @@ WINDOW = 2.5
 FEWEST_POINTS = 4
 """Of a group in its window: two for level and height, and two that speak of its place."""
 PIECES = (1, 2, 3, 4, 6)
-"""Numbers of spline pieces across the window. Taken is the smallest that foretells held-out groups
-about as well as the best does: within one standard error of the difference. Where optima move by
-the grid's own steps all curves are known at the same few places, and what a richer spline does
-between them, with the place of its minimum, would be arbitrary."""
+"""Numbers of spline pieces across the window, as far as a spline has no more coefficients than half
+of the groups have points. Taken is the smallest that foretells held-out groups about as well as the
+best does: within one standard error of the difference. Where optima move by the grid's own steps
+all curves are known at the same few places, and what a richer spline does between them, with the
+place of its minimum, would be arbitrary."""
 PARTS = 5
 """Groups are held out in so many parts."""
 LEAST_HEIGHT = 0.02
@@ -180,10 +181,12 @@ class _Points:
 
     def simplest(self, exponents: Floats) -> int:
         """Return the smallest number of pieces that is about as good as the best one."""
-        losses = np.array([self.held_out_losses(number, exponents) for number in PIECES])
+        most = max(float(np.median(self.number[self.takes_part])) - DEGREE, 1.0)
+        allowed = [number for number in PIECES if number <= most]
+        losses = np.array([self.held_out_losses(number, exponents) for number in allowed])
         excess = losses - losses[losses.sum(axis=1).argmin()]
         error = excess.std(axis=1, ddof=1) / np.sqrt(excess.shape[1])
-        return PIECES[int((excess.mean(axis=1) <= error).argmax())]
+        return allowed[int((excess.mean(axis=1) <= error).argmax())]
 
     def held_out_losses(self, pieces: int, exponents: Floats) -> Floats:
         """Return the squares left of each group that takes part, its shape being the others'."""

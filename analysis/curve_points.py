@@ -47,6 +47,8 @@ class Region(StrEnum):
     """No better than the best guess, like every smaller size."""
     POWER_LAW = "power law"
     """What is fitted; a floor, where there is one, is part of the form."""
+    FLOOR = "floor"
+    """Fitted too, but more of the error is floor than power law; told by `curve_regions` alone."""
     CLIFF = "cliff"
     """No better than the best guess although a smaller size is: a failure of training."""
     UNKNOWN = "unknown"

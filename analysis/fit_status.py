@@ -6,10 +6,13 @@ import numpy as np
 from scipy.special import fdtrc, fdtri, stdtrit
 
 from analysis.curve_points import CurvePoints
+from analysis.fit_covariance import CONDITION_LIMIT, condition_of, inverse_information
+from analysis.fitting import FormFits
+from analysis.forms.base import Form
 from analysis.jackknife import Jackknife
 from analysis.least_squares import EXPONENT_LIMIT, Array, fit_curves
 
-__all__ = ["FitStatus", "fit_status"]
+__all__ = ["FitStatus", "fit_status", "form_status"]
 
 LEVEL = 0.95
 MISFIT_LEVEL = 0.001
@@ -25,7 +28,9 @@ class FitStatus(StrEnum):
     UNIDENTIFIED = "unidentified: exponent and floor trade off, and some |β| beyond 4 fits as well"
     NARROW_RANGE = "narrow: the sizes span less than one decade; do not extrapolate"
     POOR_FIT = "poor fit: the form misses the points by more than the noise of seeds explains"
+    NOT_CONVERGED = "not converged: the search ended at its last step, where the loss hardly falls"
     FLOOR_AT_ZERO = "converged, with the floor γ at its bound 0"
+    AT_BOUND = "converged, with a parameter at the limit of what its form allows"
     CONVERGED = "converged"
 
 
@@ -56,13 +61,44 @@ def fit_status(
             return FitStatus.UNIDENTIFIED
     if points.size.max() < 10 * points.size.min():
         return FitStatus.NARROW_RANGE
-    misfit = loss / (len(log_size) - parameters)
-    tested = len(points.seeds) > 1 and np.sqrt(misfit) > ROUNDING
-    if tested and _tail(misfit, variance, len(log_size) - parameters, freedom):
+    if _is_poor(points, loss, variance, len(log_size) - parameters, freedom):
         return FitStatus.POOR_FIT
     if floor and theta[2] == 0:
         return FitStatus.FLOOR_AT_ZERO
     return FitStatus.CONVERGED
+
+
+def form_status(points: CurvePoints, means: Array, form: Form, fits: FormFits) -> FitStatus:
+    """Return the first status that applies to a fit of any form to `means[0]`.
+
+    Unidentified is a parameter whose ±, from the noise of seeds, is as wide as its form allows.
+    """
+    size = points.size[:, None]
+    parameters = len(form.parameters)
+    if _is_flat(np.log(points.size), means, points.binomial_variance):
+        return FitStatus.FLAT
+    loss = float(fits.objective[0])
+    variance, freedom = _noise(points, parameters, loss)
+    jacobian = form.log_gradient(fits.theta[0], size)
+    information = inverse_information(jacobian, np.ones(len(size)), ~fits.at_bound[0])
+    half = np.sqrt(variance * fdtri(1, freedom, LEVEL) * np.diagonal(information))
+    width = np.array(form.upper) - np.array(form.lower)
+    if condition_of(information) > CONDITION_LIMIT or (half > width).any():
+        return FitStatus.UNIDENTIFIED
+    if points.size.max() < 10 * points.size.min():
+        return FitStatus.NARROW_RANGE
+    if _is_poor(points, loss, variance, len(size) - parameters, freedom):
+        return FitStatus.POOR_FIT
+    if not fits.converged[0]:
+        return FitStatus.NOT_CONVERGED
+    return FitStatus.AT_BOUND if fits.at_bound[0].any() else FitStatus.CONVERGED
+
+
+def _is_poor(points: CurvePoints, loss: float, variance: float, upper: int, lower: int) -> bool:
+    """Return whether the misfit at `upper` degrees of freedom is more than noise explains."""
+    misfit = loss / upper
+    tested = len(points.seeds) > 1 and np.sqrt(misfit) > ROUNDING
+    return bool(tested and _tail(misfit, variance, upper, lower))
 
 
 def _is_flat(log_size: Array, means: Array, binomial_variance: Array) -> bool:

@@ -1,11 +1,12 @@
 """The power law of generalization error, ε(m) = α m^β + γ, with an interval for each number.
 
-Source: Hestness et al. 2017, §3, arXiv:1712.00409. Two forms, fixed before the data are seen:
-M1 without floor, for the best model at each size; M2 with γ ≥ 0, for one model at all sizes.
+Source: Hestness et al. 2017, §3, arXiv:1712.00409. Forms, fixed before the data are seen: M1
+without floor, for the best model at each size; M2 with γ ≥ 0, for one model at all sizes. Other
+forms of one variable (M3, M4, BNSL) are for curves that bend otherwise; see `analysis.forms`.
 
 What to use when: the jackknife over seeds, unless seeds are known to be independent from size to
 size; then the profile likelihood is a little narrower (`analysis.bounds` has the figures).
-Bootstraps of five seeds cover .77 to .92 at a nominal .95 and are not offered.
+Bootstraps of five seeds cover .77 to .92 at a nominal .95; their draws are offered as a diagnostic.
 """
 
 from collections.abc import Sequence
@@ -16,46 +17,24 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import fdtri, stdtrit
+from scipy.special import stdtrit
 
 from analysis import columns
-from analysis.bounds import profile_bounds, score_bounds
+from analysis.curve_forms import CurveForm, IntervalMethod, curve_form, held_out_effect
 from analysis.curve_points import CurvePoints, curve_points
 from analysis.errors import FitError
-from analysis.fit_status import FitStatus, fit_status
+from analysis.fit_status import FitStatus
+from analysis.forms.base import Array
 from analysis.jackknife import Jackknife
 from analysis.json_values import json_value
-from analysis.least_squares import (
-    Array,
-    fit_curves,
-    log_curve,
-    log_curve_gradient,
-)
 from analysis.summary_table import Summary, format_number
 from analysis.verdict import PROVISIONAL
 
-__all__ = ["FitStatus", "Form", "IntervalMethod", "PowerLawFit", "fit_power_law"]
+__all__ = ["FitStatus", "IntervalMethod", "PowerLawFit", "fit_power_law"]
 
 MIN_SIZES = 4
 LEVEL = 0.95
-
-
-class Form(StrEnum):
-    """What is fitted; named as in Alabdulmohsin et al. 2022, arXiv:2209.06640."""
-
-    POWER_LAW = "M1"
-    """ε = α m^β."""
-    POWER_LAW_WITH_FLOOR = "M2"
-    """ε = α m^β + γ, γ ≥ 0."""
-
-
-class IntervalMethod(StrEnum):
-    """How `conf_int` is made."""
-
-    JACKKNIFE = "jackknife"
-    """Leave out one whole seed at a time; t with S - 1 degrees of freedom, on the score."""
-    PROFILE = "profile"
-    """Profile likelihood, F with SK - p degrees of freedom; seeds independent across sizes."""
+DRAWS = 1000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -66,8 +45,8 @@ class PowerLawFit:
     """Column of the sizes m."""
     y: str
     """Column of the error ε."""
-    form: Form
-    """The form, fixed in advance."""
+    form: str
+    """Name of the form, fixed in advance."""
     ci: IntervalMethod | None
     """Method of `conf_int`; None where no interval was asked for."""
     status: FitStatus
@@ -77,34 +56,34 @@ class PowerLawFit:
     curve: CurvePoints
     """The points fitted to."""
     theta: Array
-    """(3,) log α, β, γ."""
+    """(p,) working parameters; of M1 and M2 both (3,) log α, β, γ."""
     folds: Array
-    """(S, 3) the same with one seed left out each; (0, 3) for a table of one seed."""
+    """(S, p) the same with one seed left out each; (0, p) for a table of one seed."""
     means: Array
     """(1 + S, n) mean log errors that these were fitted to: of all seeds, then without each."""
     bounds: Array | None
-    """(3, 2) bounds of log α, β and γ at 95 %; None where no interval was asked for."""
+    """(p, 2) bounds of the parameters at 95 %; None where no interval was asked for."""
 
     @property
     def alpha(self) -> float:
         """α, the error of the power term at m = 1."""
-        return float(np.exp(self.theta[0]))
+        return self._named("alpha")
 
     @property
     def beta(self) -> float:
         """β, the exponent; negative where error falls."""
-        return float(self.theta[1])
+        return self._named("beta")
 
     @property
     def gamma(self) -> float:
-        """γ, the floor; 0 by definition in M1."""
-        return float(self.theta[2])
+        """γ, the floor of M2 and M4; 0 by definition in M1. In M3, 1/γ is where the curve bends."""
+        return 0.0 if self.form == "M1" else self._named("gamma")
 
     @property
     def params(self) -> pd.Series:
         """The fitted parameters by name."""
-        values = {"alpha": self.alpha, "beta": self.beta, "gamma": self.gamma}
-        return pd.Series({name: values[name] for name in self._names}, name="estimate")
+        curve = curve_form(self.form)
+        return pd.Series(curve.reported(self.theta), index=list(curve.parameters), name="estimate")
 
     @property
     def points(self) -> pd.DataFrame:
@@ -133,9 +112,15 @@ class PowerLawFit:
     @property
     def identified(self) -> bool:
         """Whether the data bound β. The exponent of M1 always is, of a flat curve too: 0."""
-        if self.form == Form.POWER_LAW:
+        if self.form == "M1":
             return True
         return self.status not in (FitStatus.FLAT, FitStatus.UNIDENTIFIED)
+
+    @property
+    def held_out_variance(self) -> Array:
+        """(q,) variances of `theta` from the held-out set's own sampling; see `conf_int`."""
+        effect = curve_form(self.form).sensitivity(self.theta, self.curve.size)
+        return held_out_effect(self.curve, effect)
 
     def conf_int(self, level: float = LEVEL) -> pd.DataFrame:
         """Return the bounds of each parameter, columns `lower` and `upper`.
@@ -149,21 +134,20 @@ class PowerLawFit:
         part of it differs between seeds and is counted there already, this errs on the wide side.
         """
         self._require_interval(level)
-        if self.status == FitStatus.FLAT and self.form == Form.POWER_LAW_WITH_FLOOR:
-            bounds = np.array([[-np.inf, np.inf], [-np.inf, np.inf], [0.0, np.inf]])
+        curve = curve_form(self.form)
+        if self.status == FitStatus.FLAT and self.form != "M1":
+            bounds = curve.no_bounds
         elif level == LEVEL and self.bounds is not None:
-            bounds = self.bounds.copy()
+            bounds = self.bounds
         else:
-            bounds = _bounds(self.curve, self.means, self.theta, self.form, self.ci, level)
-        with np.errstate(over="ignore"):
-            bounds[0] = np.exp(bounds[0])
-        frame = pd.DataFrame(bounds, index=["alpha", "beta", "gamma"], columns=["lower", "upper"])
-        return frame.loc[self._names]
+            bounds = curve.bounds(self.curve, self.means, self._fits, self.ci, level)
+        names = list(curve.parameters)
+        return pd.DataFrame(bounds.copy(), index=names, columns=["lower", "upper"])
 
     def predict(self, m: ArrayLike) -> NDArray[np.float64]:
-        """Return α m^β + γ, in the shape of `m`."""
+        """Return the error that the law predicts, in the shape of `m`."""
         size = _positive(m)
-        log_error = log_curve(self.theta[None], np.log(size.ravel()))[0]
+        log_error = curve_form(self.form).log_curve(self.theta[None], size.ravel())[0]
         return np.asarray(np.exp(log_error)).reshape(size.shape)
 
     def predict_interval(self, m: ArrayLike, level: float = LEVEL) -> pd.DataFrame:
@@ -175,13 +159,11 @@ class PowerLawFit:
         """
         self._require_interval(level)
         size = _positive(m).ravel()
-        log_size = np.log(size)
-        estimate = log_curve(self.theta[None], log_size)[0]
-        jackknife = Jackknife(estimate, log_curve(self.folds, log_size))
-        effect = log_curve_gradient(self.theta[None], log_size)[0] @ _sensitivity(
-            self.theta, self._log_size
-        )
-        variance = jackknife.standard_error**2 + _held_out_effect(self.curve, effect)
+        curve = curve_form(self.form)
+        estimate = curve.log_curve(self.theta[None], size)[0]
+        jackknife = Jackknife(estimate, curve.log_curve(self.folds, size))
+        effect = curve.curve_sensitivity(self.theta, size, self.curve.size)
+        variance = jackknife.standard_error**2 + held_out_effect(self.curve, effect)
         half = stdtrit(jackknife.degrees_of_freedom, (1 + level) / 2) * np.sqrt(variance)
         inside = (size >= self.curve.size.min()) & (size <= self.curve.size.max())
         half = np.where(inside | self.identified, half, np.inf)
@@ -189,6 +171,23 @@ class PowerLawFit:
         return pd.DataFrame(
             {"predicted": np.exp(estimate), **bounds}, index=pd.Index(size, name=self.x)
         )
+
+    def bootstrap(self, draws: int = DRAWS, *, rng: int | np.random.Generator) -> pd.DataFrame:
+        """Return (draws, p) refits to seeds drawn with replacement: a diagnostic, no interval.
+
+        They show how parameters trade off. Intervals made of them cover .77 to .92 at a nominal
+        .95. A choice among models stays as made from all seeds.
+        """
+        scores = self.curve.envelope.log_error
+        seeds = scores.shape[1]
+        counts = np.random.default_rng(rng).multinomial(seeds, np.full(seeds, 1 / seeds), draws)
+        there = (~np.isnan(scores)).astype(float)
+        number = counts @ there.T
+        means = counts @ np.nan_to_num(scores).T / np.maximum(number, 1)
+        # A size that a draw has no seed of is not in it.
+        weights = (number > 0).astype(float)
+        theta = curve_form(self.form).refit(self.curve.size, means, weights, self.theta)
+        return pd.DataFrame(curve_form(self.form).reported(theta), columns=self.params.index)
 
     def summary(self) -> Summary:
         """Return a printable summary: what was fitted to what, the estimates, and the reserves."""
@@ -200,7 +199,7 @@ class PowerLawFit:
         facts = (
             ("Error", self.y),
             ("Size", self.x),
-            ("Form", f"{self.form} {_EQUATIONS[self.form]}"),
+            ("Form", f"{self.form} {curve_form(self.form).equation}"),
             ("Interval", "none" if self.ci is None else f"{self.ci}, {LEVEL:.0%}"),
             ("Sizes", f"{len(used)} of {len(self.points)}, {decades:.2g} decades"),
             ("Seeds", str(len(self.seeds) or 1)),
@@ -216,7 +215,7 @@ class PowerLawFit:
             "x": self.x,
             "y": self.y,
             "form": str(self.form),
-            "equation": _EQUATIONS[self.form],
+            "equation": curve_form(self.form).equation,
             "status": self.status.name.lower(),
             "status_text": str(self.status),
             "params": json_value(self.params.to_dict()),
@@ -239,8 +238,15 @@ class PowerLawFit:
         return self.summary()._repr_html_()
 
     @property
-    def _names(self) -> list[str]:
-        return ["alpha", "beta", "gamma"][: _parameters(self.form)]
+    def _fits(self) -> Array:
+        """(1 + S, p) working parameters of all seeds, then without each."""
+        return np.concatenate([self.theta[None], self.folds])
+
+    def _named(self, name: str) -> float:
+        if name not in self.params:
+            names = ", ".join(self.params.index)
+            raise AttributeError(f"{self.form} has no parameter {name!r}; it has {names}.")
+        return float(self.params[name])
 
     def _notes(self) -> tuple[str, ...]:
         notes = [f"Status: {self.status}."]
@@ -264,12 +270,9 @@ class PowerLawFit:
             raise FitError(f"level is {level}; it must lie between 0 and 1, such as 0.95.")
 
     def _misfit(self) -> float:
-        residual = self.means[0] - log_curve(self.theta[None], self._log_size)[0]
+        fitted = curve_form(self.form).log_curve(self.theta[None], self.curve.size)[0]
+        residual = self.means[0] - fitted
         return float(np.sqrt((residual**2).mean()))
-
-    @property
-    def _log_size(self) -> Array:
-        return np.asarray(np.log(self.curve.size))
 
 
 def fit_power_law(
@@ -279,7 +282,7 @@ def fit_power_law(
     *,
     seed: str | None = columns.SEED,
     choose: Sequence[str] | None = None,
-    form: Form | str = Form.POWER_LAW_WITH_FLOOR,
+    form: str = "M2",
     ci: IntervalMethod | str | None = IntervalMethod.JACKKNIFE,
     chance_error: float | None = None,
     validation_examples: int | None = None,
@@ -298,8 +301,9 @@ def fit_power_law(
         seed: column that tells replicates apart; None for a table without replicates.
         choose: columns over which the best is chosen at each size; by default the model's size
             where the table has it, and () for none.
-        form: "M2", or "M1" without floor. An interval holds for a form fixed in advance, not for
-            the better-looking of two.
+        form: "M2", "M1" without floor, or another form of one variable in `analysis.forms`
+            ("M3", "M4", "BNSL"). An interval holds for a form fixed in advance, not for the
+            better-looking of two.
         ci: "jackknife", "profile" (see `IntervalMethod`), or None for no interval.
         chance_error: what the best guess scores. By default the column `chance_error`, where the
             table has it and y is one of the store's error rates; otherwise no size is left out.
@@ -313,7 +317,7 @@ def fit_power_law(
         FitError: fewer than 4 usable sizes, fewer than 2 seeds for an interval, several rows of one
             size, seed and choice, missing or non-finite numbers, or a mixture of workloads.
     """
-    form = _member(Form, form, "form")
+    law = curve_form(form)
     ci = None if ci is None else _member(IntervalMethod, ci, "ci")
     if choose is None:
         choose = (
@@ -328,38 +332,29 @@ def fit_power_law(
         chance_error=chance_error,
         validation_examples=validation_examples,
     )
-    _check_points(points, x, ci)
-    log_size = np.log(points.size)
+    _check_points(points, x, ci, law)
     without: list[int | None] = [None]
     if len(points.seeds) > 1:
         without += range(len(points.seeds))
     means = np.stack([points.mean_log_error(seed_index) for seed_index in without])
-    floor = form == Form.POWER_LAW_WITH_FLOOR
-    theta, loss = fit_curves(log_size, means, floor=floor)
-    bounds = None if ci is None else _bounds(points, means, theta[0], form, ci, LEVEL)
-    exponent = None if bounds is None else bounds[1]
+    fits = law.fit(points.size, means)
+    bounds = None if ci is None else law.bounds(points, means, fits.theta, ci, LEVEL)
     return PowerLawFit(
         x=x,
         y=y,
-        form=form,
+        form=law.name,
         ci=ci,
-        status=fit_status(points, means, theta[0], loss[0], exponent, floor=floor),
+        status=law.status(points, means, fits, bounds),
         choose=tuple(choose),
         curve=points,
-        theta=theta[0],
-        folds=theta[1:],
+        theta=fits.theta[0],
+        folds=fits.theta[1:],
         means=means,
         bounds=bounds,
     )
 
 
 Choice = TypeVar("Choice", bound=StrEnum)
-
-_EQUATIONS = {Form.POWER_LAW: "α m^β", Form.POWER_LAW_WITH_FLOOR: "α m^β + γ"}
-
-
-def _parameters(form: Form) -> int:
-    return 2 if form == Form.POWER_LAW else 3
 
 
 def _member(kind: type[Choice], value: str, name: str) -> Choice:
@@ -370,14 +365,15 @@ def _member(kind: type[Choice], value: str, name: str) -> Choice:
         raise FitError(f"Unknown {name} {value!r}. Available: {allowed}.") from None
 
 
-def _check_points(points: CurvePoints, x: str, ci: IntervalMethod | None) -> None:
-    if len(points.size) < MIN_SIZES:
+def _check_points(points: CurvePoints, x: str, ci: IntervalMethod | None, law: CurveForm) -> None:
+    needed = max(MIN_SIZES, len(law.parameters) + 1)
+    if len(points.size) < needed:
         out = points.table[~points.table["used"]]
         reasons = "; ".join(
             f"{size:g}: {why}" for size, why in zip(out[x], out["why"], strict=True)
         )
         raise FitError(
-            f"{len(points.size)} distinct values of {x} can be used, and {MIN_SIZES} are needed."
+            f"{len(points.size)} distinct values of {x} can be used, and {needed} are needed."
             + (f" Left out were {reasons}." if reasons else " Train more sizes.")
         )
     if ci is not None and len(points.seeds) < 2:
@@ -386,6 +382,7 @@ def _check_points(points: CurvePoints, x: str, ci: IntervalMethod | None) -> Non
             "for a fit without interval."
         )
     if ci == IntervalMethod.PROFILE:
+        law.check_profile()
         if points.chosen:
             raise FitError(
                 "ci='profile' does not know of the choice among several models. Use "
@@ -396,52 +393,6 @@ def _check_points(points: CurvePoints, x: str, ci: IntervalMethod | None) -> Non
                 "ci='profile' needs every seed at every size. Train what is missing, or use "
                 "ci='jackknife'."
             )
-
-
-def _bounds(
-    points: CurvePoints,
-    means: Array,
-    theta: Array,
-    form: Form,
-    ci: IntervalMethod | None,
-    level: float,
-) -> Array:
-    """Return (3, 2) bounds of (log α, β, γ)."""
-    log_size = np.log(points.size)
-    floor = form == Form.POWER_LAW_WITH_FLOOR
-    if ci == IntervalMethod.JACKKNIFE:
-        held_out = _held_out_covariances(points)
-        return score_bounds(log_size, means, held_out, floor=floor, level=level)
-    scores = points.envelope.log_error
-    bounds = profile_bounds(log_size, scores, floor=floor, level=level)
-    quantile = fdtri(1, scores.size - _parameters(form), level)
-    added = quantile * _held_out_effect(points, _sensitivity(theta, log_size))
-    distance = np.sqrt((bounds - theta[:, None]) ** 2 + added[:, None])
-    bounds = theta[:, None] + np.array([-1.0, 1.0]) * distance
-    bounds[2] = bounds[2].clip(min=0)
-    return np.asarray(bounds)
-
-
-def _sensitivity(theta: Array, log_size: Array) -> Array:
-    """Return (3, n) derivatives of the fitted (log α, β, γ) by the mean log error at each size."""
-    gradient = log_curve_gradient(theta[None], log_size)[0]
-    free = 3 if theta[2] > 0 else 2
-    return np.concatenate([np.linalg.pinv(gradient[:, :free]), np.zeros((3 - free, len(gradient)))])
-
-
-def _held_out_covariances(points: CurvePoints) -> tuple[Array, Array]:
-    """Return (n, n) covariances of log error from the held-out set: independent and nested."""
-    variance = points.binomial_variance
-    return np.diag(variance), np.minimum(variance[:, None], variance)
-
-
-def _held_out_effect(points: CurvePoints, effect: Array) -> Array:
-    """Return (p,) variances from the held-out set of what has (p, n) derivatives `effect`."""
-    variances = [
-        np.einsum("pi,ij,pj->p", effect, covariance, effect)
-        for covariance in _held_out_covariances(points)
-    ]
-    return np.asarray(np.max(variances, axis=0))
 
 
 def _positive(m: ArrayLike) -> Array:

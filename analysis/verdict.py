@@ -102,7 +102,7 @@ class Judgement:
 
 
 def t_interval(
-    estimate: float, standard_error: float, degrees_of_freedom: int, level: float
+    estimate: float, standard_error: float, degrees_of_freedom: float, level: float
 ) -> tuple[float, float]:
     """Return the two-sided Student interval; (-inf, inf) where there is no estimate or no SE."""
     if not (math.isfinite(estimate) and math.isfinite(standard_error)):
@@ -114,7 +114,7 @@ def t_interval(
 def judge_interval(
     estimate: float,
     standard_error: float,
-    degrees_of_freedom: int,
+    degrees_of_freedom: float,
     *,
     claimed: float,
     margin: float,
@@ -296,7 +296,7 @@ def _inestimable(evidence: Evidence) -> str:
     return ""
 
 
-def _band_p_value(distance: float, standard_error: float, degrees_of_freedom: int) -> float:
+def _band_p_value(distance: float, standard_error: float, degrees_of_freedom: float) -> float:
     if not distance > 0 or not math.isfinite(standard_error):
         return 1.0
     if standard_error == 0:

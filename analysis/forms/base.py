@@ -31,6 +31,8 @@ class Form(ABC):
     """(p) smallest working values allowed."""
     upper: ClassVar[tuple[float, ...]]
     """(p) largest working values allowed."""
+    typical: ClassVar[tuple[float, ...]]
+    """(p) working parameters of a typical law at x of 1e2 to 1e6, of errors or losses below 10."""
     reference: ClassVar[str]
     """Where the form comes from."""
 
@@ -43,10 +45,12 @@ class Form(ABC):
         """Return (..., n, p) derivatives of `log_value` by the working parameters."""
 
     @abstractmethod
-    def starts(self, x: Array, log_y: Array) -> Array:
-        """Return (k, s, p) working parameters to start k fits from, at (n, v) x and (k, n) log y.
+    def starts(self, x: Array, log_y: Array, weights: Array) -> Array:
+        """Return (k, s, p) working parameters to start k fits from.
 
-        Deterministic, inside the bounds, and enough that the best of the s reaches the optimum.
+        At (n, v) x, (k, n) log y and (k, n) weights; a point of weight 0 has no influence, so that
+        held-out points do not steer the fit. Deterministic, inside the bounds (which the caller
+        enforces by clipping), and enough that the best of the s reaches the optimum.
         """
 
     def reported(self, theta: Array) -> Array:

@@ -7,7 +7,8 @@ import pytest
 import statsmodels.api as sm
 from scipy import optimize, stats
 
-from analysis import FitError, FitStatus, PowerLawFit, fit_power_law
+from analysis import FitError, FitStatus, PowerLawFit, find_form, fit_power_law
+from analysis.fitting import fit_form
 from analysis.least_squares import fit_curves
 from analysis.verdict import PROVISIONAL
 from tests.analysis.published_data import published
@@ -571,6 +572,85 @@ def test_level_of_an_interval_is_a_probability():
     assert wide["lower"] < narrow["lower"] < fit.beta < narrow["upper"] < wide["upper"]
     with pytest.raises(FitError, match="level is 95"):
         fit.conf_int(95)
+
+
+@pytest.mark.parametrize("name", ["M3", "M4", "BNSL"])
+def test_other_forms_are_fitted_to_the_same_points_with_a_jackknife_of_their_parameters(name):
+    form = find_form(name)
+    sizes = np.round(np.geomspace(100, 1e6, 14)).astype(int)
+    log_truth = form.log_value(np.array(form.typical), sizes[:, None])
+    noise = 0.01 * np.random.default_rng(1).normal(size=(14, 5))
+    cells = table(log_truth[:, None] + noise, sizes, y="loss")
+    fit = fit_power_law(cells, y="loss", form=name)
+    assert fit.params.index.tolist() == list(form.parameters)
+    assert fit.conf_int().index.tolist() == list(form.parameters)
+    logs = np.log(cells["loss"])
+    means = [logs.groupby(cells["train_examples"]).mean()]
+    for seed in range(5):
+        kept = cells["seed"] != seed
+        means.append(logs[kept].groupby(cells["train_examples"]).mean())
+    fits = [form.reported(fit_form(form, sizes, mean).theta[0]) for mean in means]
+    spread = np.array(fits[1:]) - np.mean(fits[1:], axis=0)
+    error = np.sqrt(4 / 5 * (spread**2).sum(axis=0))
+    half = stats.t.ppf(0.975, 4) * error
+    np.testing.assert_allclose(fit.params, fits[0], rtol=1e-6)
+    positive = form.reported(np.array(form.lower)) >= 0
+    lower = np.where(positive, np.maximum(fits[0] - half, 0), fits[0] - half)
+    np.testing.assert_allclose(fit.conf_int()["lower"], lower, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(fit.conf_int()["upper"], fits[0] + half, rtol=1e-4)
+    np.testing.assert_allclose(np.log(fit.predict(sizes)), log_truth, atol=0.03)
+    inside = fit.predict_interval(sizes)
+    assert ((inside["lower"] < inside["predicted"]) & (inside["predicted"] < inside["upper"])).all()
+    assert form.equation in str(fit.summary())
+    assert json.loads(json.dumps(fit.to_dict(), allow_nan=False))["form"] == name
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        (lambda c: c, {"form": "Chinchilla"}, "Forms of several variables are fitted by fit_sc"),
+        (lambda c: c, {"form": "M4", "ci": "profile"}, "is made for M1 and M2; for M4"),
+        (lambda c: c[c["train_examples"] < 1000], {"form": "BNSL"}, "and 7 are needed"),
+    ],
+)
+def test_other_forms_are_refused_where_they_cannot_be_fitted(change, options, message):
+    with pytest.raises(FitError, match=message):
+        fit_power_law(change(noisy()), **options)
+
+
+@pytest.mark.parametrize("name", ["M1", "M2"])
+def test_bootstrap_draws_are_fits_to_seeds_drawn_with_replacement(name):
+    cells = noisy(seeds=4)
+    # One seed is missing at the smallest size.
+    cells = cells.drop(index=0)
+    fit = fit_power_law(cells, form=name)
+    draws = fit.bootstrap(20, rng=5)
+    assert draws.columns.tolist() == fit.params.index.tolist()
+    counts = np.random.default_rng(5).multinomial(4, np.full(4, 0.25), 20)
+    for count, draw in zip(counts, draws.to_numpy(), strict=True):
+        drawn = [cells[cells["seed"] == seed] for seed in range(4) for _ in range(count[seed])]
+        means = pd.concat(drawn).groupby("train_examples")["best_validation_error"]
+        means = means.apply(lambda errors: np.log(errors).mean())
+        theta, _ = fit_curves(
+            np.log(means.index.to_numpy(float)), means.to_numpy()[None], floor=name == "M2"
+        )
+        expected = [np.exp(theta[0, 0]), theta[0, 1], theta[0, 2]][: len(draw)]
+        np.testing.assert_allclose(draw, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_form_has_only_its_own_parameters():
+    fit = fit_power_law(noisy(), form="BNSL", ci=None)
+    with pytest.raises(AttributeError, match="BNSL has no parameter 'beta'; it has a, b, c0"):
+        fit.beta  # noqa: B018
+
+
+@pytest.mark.parametrize("name", ["M3", "M4", "BNSL"])
+def test_other_forms_of_a_flat_curve_identify_nothing(name):
+    noise = 0.04 * np.random.default_rng(0).normal(size=(9, 5))
+    fit = fit_power_law(table(np.log(0.3) + noise), form=name)
+    assert fit.status is FitStatus.FLAT
+    assert not fit.identified
+    assert (fit.conf_int()["upper"] == np.inf).all()
 
 
 def test_curves_fitted_together_are_fitted_as_alone():
