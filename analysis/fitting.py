@@ -104,13 +104,16 @@ class _Problem:
             predicted = np.exp(np.minimum(predicted, _LARGEST_LOG))
         return np.where(self.weights > 0, self.target - predicted, 0.0)
 
-    def jacobian(self, theta: Array) -> Array:
-        """Return (k, n, p) derivatives of the prediction."""
+    def jacobian(self, theta: Array, residual: Array | None = None) -> Array:
+        """Return (k, n, p) derivatives of the prediction, of use where the weight is above 0.
+
+        `residual`: (k, n) at `theta`, where known; it saves computing the prediction again.
+        """
         gradient = self.form.log_gradient(theta, self.x)
-        if self.linear:
-            value = np.exp(np.minimum(self.form.log_value(theta, self.x), _LARGEST_LOG))
-            gradient = gradient * value[..., None]
-        return gradient
+        if not self.linear:
+            return gradient
+        residual = self.residual(theta) if residual is None else residual
+        return gradient * (self.target - residual)[..., None]
 
     def objective(self, residual: Array, loss: Loss) -> Array:
         """Return (k,) weighted sums of the loss; infinite where the form has no value."""
@@ -409,10 +412,11 @@ def _linearized(
 ) -> tuple[Array, Array, Array]:
     """Return derivatives (k, n, p), weighted slopes of the loss (k, n), and weights of squares."""
     slope = problem.weights * loss.slope(residual)
+    jacobian = problem.jacobian(theta, residual)
     if isinstance(loss, SquaredError):
-        return problem.jacobian(theta), slope, problem.weights
+        return jacobian, slope, problem.weights
     weighted = np.divide(slope, residual, out=problem.weights.copy(), where=residual != 0)
-    return problem.jacobian(theta), slope, weighted
+    return jacobian, slope, weighted
 
 
 def _movable(problem: _Problem, theta: Array, downhill: Array) -> Flags:
