@@ -260,7 +260,20 @@ def _best_fit(problem: _Problem, loss: Loss, starts: Array) -> tuple[Array, Flag
     ended, converged = _each(problem, loss, starts, _minimize)
     best = _losses(problem, loss, ended).argmin(axis=1)
     rows = np.arange(len(starts))
-    return ended[rows, best], converged[rows, best]
+    return _finish(problem, loss, ended[rows, best], converged[rows, best])
+
+
+def _finish(problem: _Problem, loss: Loss, theta: Array, converged: Flags) -> tuple[Array, Flags]:
+    """Return `theta` with the rows that have not converged taken on by Newton steps.
+
+    Along a curved valley reweighted steps crawl, as they take the form for linear.
+    """
+    rest = np.flatnonzero(~converged)
+    if len(rest):
+        theta[rest], converged[rest] = _descend(
+            problem.take(rest), loss, theta[rest], _FINISHING_STEPS, _newton_step
+        )
+    return theta, converged
 
 
 Steps = Callable[[_Problem, Loss, Array], tuple[Array, Flags]]
@@ -275,11 +288,16 @@ def _each(problem: _Problem, loss: Loss, starts: Array, steps: Steps) -> tuple[A
 
 
 def _losses(problem: _Problem, loss: Loss, starts: Array) -> Array:
-    """Return (k, s) objectives at (k, s, p) parameters, one column at a time for memory."""
-    columns = [
-        problem.objective(problem.residual(starts[:, i]), loss) for i in range(starts.shape[1])
-    ]
-    return np.stack(columns, axis=1)
+    """Return (k, s) objectives at (k, s, p) parameters, some columns at a time for memory."""
+    k, s, p = starts.shape
+    width = max(1, _CHUNK // 10 // (k * len(problem.x)))
+    blocks = []
+    for first in range(0, s, width):
+        block = starts[:, first : first + width]
+        repeated = problem.take(np.repeat(np.arange(k), block.shape[1]))
+        residual = repeated.residual(block.reshape(-1, p))
+        blocks.append(repeated.objective(residual, loss).reshape(k, -1))
+    return np.concatenate(blocks, axis=1)
 
 
 def _keep(problem: _Problem, loss: Loss, starts: Array, number: int) -> Array:
@@ -299,14 +317,7 @@ def _minimize(problem: _Problem, loss: Loss, theta: Array) -> tuple[Array, Flags
     if isinstance(loss, Huber):
         theta = _lower_delta(problem, loss, theta)
         return _descend(problem, loss, theta, _FINISHING_STEPS, _newton_step)
-    theta, ended = _descend(problem, loss, theta, _STEPS, _reweighted_step)
-    rest = np.flatnonzero(~ended)
-    if len(rest):
-        # Along a curved valley those steps crawl, as they take the form for linear.
-        theta[rest], ended[rest] = _descend(
-            problem.take(rest), loss, theta[rest], _FINISHING_STEPS, _newton_step
-        )
-    return theta, ended
+    return _descend(problem, loss, theta, _STEPS, _reweighted_step)
 
 
 def _lower_delta(problem: _Problem, loss: Huber, theta: Array) -> Array:
