@@ -137,13 +137,12 @@ def measure(task: Task) -> Result:
         if shape is asymmetric_bowl and number % 2:
             shape = symmetric_bowl
         grid = replace(curves, shape=shape).grid(rng)
-        judged = [
-            judge_curves(grid, curves.octaves, estimator=estimator) for estimator in Estimator
-        ]
-        by = (judged[0].by_peaks, judged[0].by_collapse)
+        judged = judge_curves(grid, curves.octaves)
+        by = [judged.exponents(estimator) for estimator in Estimator]
         exponents.append([each.exponents for each in by])
         errors.append([np.sqrt(np.diagonal(each.covariance)) for each in by])
-        verdicts.append([tuple(str(j.verdict) for j in each.judged.values()) for each in judged])
+        said = judged.judged.values()
+        verdicts.append([tuple(str(j.verdict) for j in each.values()) for each in said])
     return Result(task, np.array(exponents), np.array(errors), verdicts)
 
 
