@@ -11,7 +11,9 @@ simple-scaling-laws asks for Python >= 3.12. Without its option a peer's row say
   the score interval of `fit_power_law`, which inverts a test and which the loop has no part of;
 - joint law: E + A/N^α + B/D^β on 220 runs, with 200 refits to rows drawn with replacement, against
   the same number of draws of simple-scaling-laws (a wild bootstrap), and against one fit of
-  chinchilla without any draws.
+  chinchilla without any draws;
+- batch-size law: the whole check of 5,120 runs with its jackknife, by optima and by collapse,
+  against a script of loops that finds both (`law_script`), without verdicts, corrections or rivals.
 """
 
 import argparse
@@ -28,7 +30,8 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import curve_fit
 
-from analysis import find_form, fit_power_law, fit_scaling_law
+from analysis import check_batch_size_law, find_form, fit_power_law, fit_scaling_law
+from benchmarks.law_script import scripted_law
 from benchmarks.reporting import print_table, settings_lines, spread
 
 SIZES = np.round(np.geomspace(50, 50 * 10**2.4, 9))
@@ -175,6 +178,42 @@ def joint_rows(repetitions: int, simple_scaling_laws: str, chinchilla: str) -> l
     return [*rows, _absent("joint: chinchilla", log)]
 
 
+def batch_size_table() -> pd.DataFrame:
+    """Return 5,120 runs: 64 groups at 16 batch sizes and five seeds, of the law itself."""
+    level = np.arange(4) - 1.5
+    e, n, q, b, seed = np.meshgrid(
+        level, level, level, np.arange(16.0), np.arange(5), indexing="ij"
+    )
+    above = b - 7.6 - e - n - q
+    bowl = 0.1 + 0.025 * (np.exp(-0.9 * above) + 0.9 * above - 1)
+    noise = 0.008 * np.random.default_rng(0).normal(size=bowl.shape)
+    return pd.DataFrame(
+        {
+            "learning_rate": 0.1 * 2 ** e.ravel(),
+            "train_examples": 2.0**17 * 2 ** n.ravel(),
+            "momentum": 1 - 2 ** -(q - q.min()).ravel(),
+            "batch_size": 2 ** b.ravel(),
+            "seed": seed.ravel(),
+            "validation_error": np.where(bowl < 0.9, bowl + noise, 0.9).ravel(),
+            "chance_error": 0.9,
+        }
+    )
+
+
+def law_rows(repetitions: int) -> list[Row]:
+    """Measure the check of the batch-size law against a script; both must find its exponents."""
+    cells = batch_size_table()
+    law, script = check_batch_size_law(cells), scripted_law(cells)
+    found = np.concatenate([law.peaks["exponent"], law.collapse.exponents["exponent"], script[0]])
+    if not np.abs(found - 1).max() < 0.1:
+        raise SystemExit(f"Exponents of 1 came out as {found.round(3)}.")
+    ours, theirs = [], []
+    for _ in range(repetitions):
+        ours.append(seconds_of(lambda: check_batch_size_law(cells)))
+        theirs.append(seconds_of(lambda: scripted_law(cells)))
+    return [row("law: script of loops, 5,120 runs", theirs, ours)]
+
+
 def _absent(peer: str, ours: Sequence[float]) -> Row:
     return [peer, "not measured: its option is not given", spread(ours), "-"]
 
@@ -190,7 +229,7 @@ def main() -> None:
     options = parser.parse_args()
     rows = curve_rows(options.repetitions)
     rows += joint_rows(options.repetitions, options.simple_scaling_laws, options.chinchilla)
-    # The check of the batch-size law goes here.
+    rows += law_rows(options.repetitions)
     for line in settings_lines():
         print(line)
     print(f"{options.repetitions} repetitions: median [least, most]; imports not counted")
