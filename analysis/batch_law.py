@@ -140,6 +140,7 @@ class BatchSizeLaw:
             ("Residual", self._residual()),
             ("Interval", "jackknife over seeds, 95%"),
             ("Labels", labels),
+            ("Held fixed", self.regime.get("held_fixed", "not known")),
         )
         equivalence = self.momentum_equivalence
         notes = (
@@ -236,6 +237,7 @@ def check_batch_size_law(
     chance_error: str | float = columns.CHANCE_ERROR,
     form: BatchForm = "B",
     estimator: Estimator | str = Estimator.PEAKS,
+    held_fixed: str | None = None,
     margin: float = MARGIN,
     alpha: float = ALPHA,
 ) -> BatchSizeLaw:
@@ -263,9 +265,13 @@ def check_batch_size_law(
         seed: column of the replicate, shared across batch sizes and groups.
         chance_error: a column or a number; the table's largest error where the column is absent.
         form: "B", or "B/(1-B/N)" for every batch size.
-        estimator: "peaks" or "collapse", which of them is judged; name it before looking.
+        estimator: "peaks" or "collapse": which of them is judged.
+        held_fixed: what every cell trains for alike: "steps", "cumulative learning rate", "examples"
+            or "epochs"; another table is refused. None: whatever it is, which `regime` then says.
         margin: δ in (0, 1).
         alpha: level at which a batch size counts as worse than the best.
+
+    Metric, form, estimator and what is held fixed make the question: name them before looking.
 
     Raises:
         FitError: the table cannot be analyzed as asked.
@@ -296,6 +302,7 @@ def check_batch_size_law(
         train_examples=train_examples,
         momentum=momentum,
         batch_size=batch_size,
+        held_fixed=held_fixed,
     )
     exponents = _exponents_frame(primary, freedom)
     return BatchSizeLaw(

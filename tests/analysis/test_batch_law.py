@@ -312,6 +312,17 @@ def test_what_training_held_fixed_is_read_from_the_steps() -> None:
     assert any("25% of cells train fewer than 10/(1-m)" in flag for flag in laws[1].flags)
 
 
+def test_what_is_held_fixed_can_be_named_and_another_table_is_refused() -> None:
+    cells = cells_of((1, 1, 1)).assign(steps=1000)
+    assert check_batch_size_law(cells, held_fixed="steps").regime["held_fixed"] == "steps"
+    with pytest.raises(FitError, match="do not all train for the same epochs; alike are: steps"):
+        check_batch_size_law(cells, held_fixed="epochs")
+    with pytest.raises(FitError, match="`held_fixed` is 'time'; allowed: 'steps'"):
+        check_batch_size_law(cells, held_fixed="time")
+    with pytest.raises(FitError, match="no column 'steps'"):
+        check_batch_size_law(cells.drop(columns="steps"), held_fixed="steps")
+
+
 def test_the_best_error_along_training_is_flagged() -> None:
     cells = cells_of((1, 1, 1)).rename(columns={"validation_error": "best_validation_error"})
     law = check_batch_size_law(cells, y="best_validation_error")
