@@ -72,8 +72,8 @@ def _require_held(named: str, held: list[str], has_steps: bool) -> None:
     if named not in held:
         raise FitError(
             f"The cells do not all train for the same {named}; alike are: "
-            f"{', '.join(held) or 'none of ' + ', '.join(POLICIES)}. Select cells of one policy, or "
-            "name the one that was meant: exponents of different policies do not compare."
+            f"{', '.join(held) or 'none of ' + ', '.join(POLICIES)}. Select cells of one policy, "
+            "or name the one that was meant: exponents of different policies do not compare."
         )
 
 
