@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from itertools import product
@@ -530,36 +529,3 @@ def test_published_optima_at_the_edge_of_the_grid_are_censored_and_not_accepted(
         np.log2(law.optima.learning_rate_init), np.log2(law.optima.best_batch_size)
     )
     assert naive.pvalue < 0.05
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("truth", [0.85, 1.15])
-@pytest.mark.parametrize(("seeds", "tilt"), [(5, 0.0), (10, 0.0), (5, 0.003)])
-def test_an_exponent_at_the_margin_is_supported_at_most_as_often_as_promised(
-    truth: float, seeds: int, tilt: float
-) -> None:
-    sets, supported, covered = 200, 0, 0
-    rng = np.random.default_rng(int(100 * truth) + seeds)
-    for _ in range(sets):
-        law = check_batch_size_law(
-            law_cells(
-                (truth,) * 3, noise=0.012, rng=rng, seeds=seeds, batch_sizes=16, seed_slope=tilt
-            )
-        )
-        said = Counter(law.verdicts[name] for name in FACTORS)
-        supported += said[Verdict.SUPPORTED]
-        covered += int(law.exponents.lower95.le(truth).mul(law.exponents.upper95.ge(truth)).sum())
-    # 600 verdicts at a nominal 5 %; the three of one set are taken as independent
-    assert supported <= stats.binom.ppf(0.9999, 3 * sets, 0.05)
-    assert covered >= stats.binom.ppf(0.0001, 3 * sets, 0.95)
-
-
-@pytest.mark.slow
-def test_a_true_law_is_supported_in_most_studies_of_a_sufficient_design() -> None:
-    rng = np.random.default_rng(0)
-    laws = [
-        check_batch_size_law(law_cells((1, 1, 1), noise=0.012, rng=rng, seeds=10))
-        for _ in range(50)
-    ]
-    # 4 x 4 x 4 groups, 10 seeds, a 2x grid: power .8 is the target, this design is above .95
-    assert sum(law.verdicts["joint"] is Verdict.SUPPORTED for law in laws) >= 40
