@@ -1,12 +1,10 @@
 """The law's check on synthetic truth, on exact moments, on published runs and on hostile tables."""
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -23,15 +21,11 @@ from analysis import (
     permutation_control,
 )
 from analysis.peak_regression import regress_peaks, variance_inflation
+from tests.analysis.censored_optima import one_slice
 from tests.analysis.synthetic_batches import CHANCE, frame, law_cells
 
 Floats = NDArray[np.float64]
 FACTORS = ["learning_rate", "train_examples", "momentum"]
-PUBLISHED = Path(
-    os.environ.get(
-        "SCALING_STUDY_PUBLISHED_DATA", Path(__file__).parents[2].parent / "shared" / "data"
-    )
-)
 
 
 def cells_of(exponents: tuple[float, float, float], **options: float) -> pd.DataFrame:
@@ -489,25 +483,12 @@ def test_a_coarse_grid_on_curves_of_several_shapes_is_mended_in_part_and_flagged
     assert any("curves have not one shape" in flag for flag in law.flags)
 
 
-@pytest.fixture(scope="module")
-def published_mlp() -> pd.DataFrame:
-    path = PUBLISHED / "hpobench_mlp" / "car_credit_g.parquet"
-    if not path.exists():
-        pytest.skip(f"published data not found at {path}; set SCALING_STUDY_PUBLISHED_DATA")
-    runs = pd.read_parquet(path)
-    runs = runs[(runs.dataset == "car") & (runs.depth == 1) & (runs.width == 256)]
-    runs = runs[np.isclose(runs.alpha, 1e-8)]
-    seeds = [f"val_acc_s{i}" for i in range(5)]
-    table = runs.melt(["learning_rate_init", "batch_size", "n_instances"], seeds, "seed", "acc")
-    return table.assign(validation_error=1 - table.acc, momentum=0.0)
-
-
-def test_published_optima_at_the_edge_of_the_grid_are_censored_and_not_accepted(
-    published_mlp: pd.DataFrame,
-) -> None:
+def test_published_optima_at_the_edge_of_the_grid_are_censored_and_not_accepted() -> None:
     """HPOBench's MLP: Adam, batch sizes 4 … 256 by ten learning rates (Eggensperger 2021)."""
     law = check_batch_size_law(
-        published_mlp, learning_rate="learning_rate_init", train_examples="n_instances"
+        one_slice("car", depth=1, width=256, alpha=1e-8),
+        learning_rate="learning_rate_init",
+        train_examples="n_instances",
     )
     at_edge = law.optima.best_batch_size.isin([4, 256])
     assert at_edge.sum() >= 5
