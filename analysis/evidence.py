@@ -5,7 +5,7 @@ Apart from `analysis.verdict`, as a plan asks them of a study that has no data y
 
 from dataclasses import dataclass
 
-__all__ = ["Evidence", "hidden_optima", "inestimable", "lacking_identification"]
+__all__ = ["Evidence", "design_fault", "hidden_optima", "inestimable", "lacking_identification"]
 
 MINIMUM_LEVELS = 3
 MINIMUM_OCTAVES = 2.0
@@ -53,6 +53,11 @@ class Evidence:
     """Levels with at least one interior group whose optimum a parabola estimates."""
     failure: str = ""
     """Why exponent or standard error could not be estimated, as a clause; empty if they were."""
+
+
+def design_fault(evidence: Evidence) -> str:
+    """Return the first rule that keeps the factor from being judged; empty if none does."""
+    return lacking_identification(evidence) or hidden_optima(evidence) or inestimable(evidence)
 
 
 def lacking_identification(evidence: Evidence) -> str:

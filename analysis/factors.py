@@ -1,9 +1,12 @@
 """The three factors of the batch-size law, in octaves, and whether a design tells them apart."""
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-__all__ = ["FACTORS", "independent_factors", "variance_inflation"]
+from analysis.errors import FitError
+
+__all__ = ["FACTORS", "factor_octaves", "independent_factors", "variance_inflation"]
 
 Floats = NDArray[np.float64]
 
@@ -11,6 +14,28 @@ FACTORS = ("learning_rate", "train_examples", "momentum")
 """Keys of exponents and verdicts; the momentum factor is 1 / (1 - m)."""
 SAME_OCTAVES = 1e-6
 """Singular values below this many octaves are rounding: the factors are collinear."""
+
+
+def factor_octaves(
+    groups: pd.DataFrame, learning_rate: str, train_examples: str, momentum: str
+) -> Floats:
+    """Return (G, 3) log₂ of ε, N and 1/(1 - m), which are columns of `groups`.
+
+    Raises `FitError` where a value is no number, or one that its factor cannot have.
+    """
+    for name in (learning_rate, train_examples, momentum):
+        if not pd.api.types.is_numeric_dtype(groups[name]):
+            raise FitError(f"{name!r} is {groups[name].iloc[0]!r}; allowed: numbers.")
+    if (groups[learning_rate] <= 0).any():
+        value = groups[learning_rate].min()
+        raise FitError(f"{learning_rate!r} is {value:g} in the table; allowed: above 0.")
+    m = groups[momentum]
+    if not m.between(0, 1, inclusive="left").all():
+        value = m[~m.between(0, 1, inclusive="left")].iloc[0]
+        raise FitError(f"{momentum!r} is {value:g} in the table; allowed: in [0, 1).")
+    factors = np.column_stack([groups[learning_rate], groups[train_examples], 1 / (1 - m)])
+    # 9 digits: 1/(1 - .9) and 10 are one level
+    return np.asarray(np.log2(factors).round(9), dtype=np.float64)
 
 
 def variance_inflation(octaves: Floats) -> Floats:
