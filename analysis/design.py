@@ -190,10 +190,22 @@ def batch_law_design(
 ) -> BatchLawDesign:
     """Forecast the verdicts of a full cross ε × N × m, each at the batch sizes below its shard.
 
-    `noise`, or a `pilot`, from which noise, shape, heights and place of the optimum are taken. With
-    independent noise of .005 about the bowl by default (depth .02: the MNIST pilot's), 200 studies:
+    `noise`, or a `pilot`, from which noise, shape, heights and place of the optimum are taken.
 
-    FIGURES
+    Independent noise of .005 about the default bowl (depth .02), levels an octave apart, 40 to 200
+    studies; median standard error of ε's exponent and power at a true 1:
+
+    | curves | batch sizes | seeds | standard error | power |
+    |---|---|---|---|---|
+    | 4, along ε alone | 2× | 5 | .050 | .46 |
+    | 6, along ε alone | 2× | 5 | .031 | .80 |
+    | 4, along ε alone | √2× | 10 | .048 | .63 |
+    | 3 × 3 × 3 | 2× | 5 | .035 | .85 |
+    | 4 × 4 × 4 | 2× | 5 | .016 | 1.00 |
+
+    A cross spends each curve on all three factors. Where optima move by the grid's own steps, as at
+    a true 1 here, all curves are seen alike; at (.9, 1.1, .95) the exponents of the 4 × 4 × 4
+    scattered by .036, twice their standard error: take 1 as the best case.
 
     Args:
         learning_rates: levels of ε.

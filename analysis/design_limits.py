@@ -78,7 +78,7 @@ class BatchLawLimits:
         low, high = np.exp2(self.window)
         return (
             f"{moves}: enough curves have it inside only if that of the middle setting "
-            f"({self.grid.setting(self.grid.middle)}) lies between {low:.2g} and {high:.2g}; "
+            f"({self.grid.setting(self.grid.middle)}) lies between {low:.3g} and {high:.3g}; "
             "elsewhere the verdict would be censored."
         )
 

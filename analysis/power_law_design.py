@@ -6,7 +6,7 @@ A forecast under an assumed curve and noise, and no promise: see `analysis.desig
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,13 +20,22 @@ from analysis.json_values import json_value
 from analysis.power_law import LEVEL, PowerLawFit
 from analysis.summary_table import Summary
 
-__all__ = ["PowerLawDesign", "curve_of_pilot", "power_law_design"]
+__all__ = ["AssumedCurve", "PowerLawDesign", "curve_of_pilot", "power_law_design"]
 
 Floats = NDArray[np.float64]
 
 SETS = 300
 """Simulated studies; their walks share steps, so that these take about a second."""
 BY_CHANCE_EXCLUDED = f"mean error above {PLATEAU:g} of the chance error"
+
+
+class AssumedCurve(NamedTuple):
+    """A learning curve α m^β + γ, and the standard deviation of a run's log error about it."""
+
+    alpha: float
+    beta: float
+    gamma: float
+    noise: float
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,6 +58,8 @@ class PowerLawDesign:
     """Share of studies whose interval holds the true β."""
     sets: int
     """Simulated studies; 0 where there could be no interval anyway."""
+    validation_examples: int | None
+    """Examples that errors are measured on; None: so many that their sampling does not count."""
     left_out: tuple[float, ...]
     """Sizes whose error is too near to chance to be fitted."""
 
@@ -59,6 +70,8 @@ class PowerLawDesign:
             return limits
         alpha, beta, gamma = self.curve
         width = f"{self.width:.2g}" if math.isfinite(self.width) else "infinite"
+        examples = self.validation_examples
+        held_out = "" if examples is None else f", measured on {examples:,} examples"
         out = ", ".join(f"{size:g}" for size in self.left_out)
         return (
             *limits,
@@ -67,7 +80,7 @@ class PowerLawDesign:
             f"studies and exclude 0 in {self.excludes_zero:.0%}; its median width is {width}.",
             f"A forecast under these assumptions, not a promise: ε = {alpha:.3g} m^{beta:.3g} + "
             f"{gamma:.2g}, independent noise of log error of {self.noise:.2g} in each run, nothing "
-            f"chosen among several models; {self.sets} simulated studies.",
+            f"chosen among several models{held_out}; {self.sets} simulated studies.",
         )
 
     def summary(self) -> Summary:
@@ -93,7 +106,16 @@ class PowerLawDesign:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON: infinite numbers are "inf", NaN is None."""
-        names = ("noise", "width", "bounded", "excludes_zero", "covers", "sets", "left_out")
+        names = (
+            "noise",
+            "width",
+            "bounded",
+            "excludes_zero",
+            "covers",
+            "sets",
+            "left_out",
+            "validation_examples",
+        )
         return {
             "limits": self.limits.to_dict(),
             "curve": dict(zip(("alpha", "beta", "gamma"), self.curve, strict=True)),
@@ -161,13 +183,14 @@ def power_law_design(
         curve=(float(alpha), float(beta), float(gamma)),
         noise=noise,
         sets=0 if limits.reason else sets,
+        validation_examples=validation_examples,
         left_out=left_out,
         **shares,
     )
 
 
-def curve_of_pilot(fit: PowerLawFit) -> dict[str, float]:
-    """Return alpha, beta, gamma and noise of a pilot's fit, as `power_law_design` takes them.
+def curve_of_pilot(fit: PowerLawFit) -> AssumedCurve:
+    """Return the curve and the noise of a pilot's fit, as `power_law_design` takes them.
 
     The noise is what sizes and seeds leave unexplained of log error.
     """
@@ -178,7 +201,7 @@ def curve_of_pilot(fit: PowerLawFit) -> dict[str, float]:
     left = left - np.nanmean(left, axis=0)
     freedom = int(np.isfinite(scores).sum()) - sum(scores.shape) + 1
     noise = math.sqrt(float(np.nansum(left**2)) / freedom)
-    return {"alpha": fit.alpha, "beta": fit.beta, "gamma": fit.gamma, "noise": noise}
+    return AssumedCurve(fit.alpha, fit.beta, fit.gamma, noise)
 
 
 def _check(
