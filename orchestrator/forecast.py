@@ -29,8 +29,8 @@ from workloads.base import Workload
 from workloads.resident import load_data
 
 if TYPE_CHECKING:
+    from analysis.curve_design import PowerLawDesign
     from analysis.design import BatchLawDesign
-    from analysis.power_law_design import PowerLawDesign
 
 __all__ = ["GridForecast", "Power", "study_limits", "study_power"]
 
@@ -150,10 +150,17 @@ def _asked_of(plan: Plan) -> Iterator[_Asked]:
 
 
 def _table(cells: Iterable[Cell]) -> pd.DataFrame:
-    """Return the cells as a table of results has them, without results."""
+    """Return the cells as a table of results has them, without results.
+
+    The workload's own axes stand in columns of their own, as `load_cells` puts them.
+    """
     values = attrgetter(*COLUMNS)
-    rows = [(*values(cell), canonical_json(dict(cell.workload_axes))) for cell in cells]
-    return pd.DataFrame(rows, columns=[*COLUMNS, columns.WORKLOAD_AXES])
+    rows, axes = [], []
+    for cell in cells:
+        rows.append((*values(cell), canonical_json(dict(cell.workload_axes))))
+        axes.append(dict(cell.workload_axes))
+    table = pd.DataFrame(rows, columns=[*COLUMNS, columns.WORKLOAD_AXES])
+    return table.join(pd.DataFrame(axes, index=table.index))
 
 
 def _limits(asked: _Asked) -> GridForecast:
@@ -200,8 +207,8 @@ def _affordable_sets(grid: DesignGrid, seconds: float) -> int:
 def _power_law(
     asked: _Asked, limits: PowerLawLimits, pilot: "_Pilot | None", workload: Workload
 ) -> "PowerLawDesign":
+    from analysis.curve_design import AssumedCurve, curve_of_pilot, power_law_design
     from analysis.power_law import fit_power_law
-    from analysis.power_law_design import AssumedCurve, curve_of_pilot, power_law_design
 
     assert asked.question is not None
     choose = asked.question.choose
