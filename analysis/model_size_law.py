@@ -24,7 +24,6 @@ from analysis.jackknife import Jackknife
 from analysis.json_values import json_value
 from analysis.optimum import ALPHA, OptimumLabel, Peaks, find_peaks
 from analysis.summary_table import Summary, format_number
-from analysis.verdict import PROVISIONAL
 
 __all__ = ["ModelSizeLaw", "ModelSizeStatus", "fit_model_size_law"]
 
@@ -127,7 +126,7 @@ class ModelSizeLaw:
             title="Best model size, s(m) = σ m^β_p",
             facts=facts,
             table=pd.DataFrame([row], index=["beta"]),
-            notes=(f"Status: {self.status}.", PROVISIONAL),
+            notes=(f"Status: {self.status}.",),
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr, stdtrit
 
 __all__ = [
-    "PROVISIONAL",
     "Evidence",
     "Judgement",
     "Verdict",
@@ -27,9 +26,6 @@ __all__ = [
     "t_interval",
     "undecided",
 ]
-
-PROVISIONAL = "Intervals are provisional until calibrated: their coverage is not yet certified."
-"""Printed by every summary until the suite has measured coverage and false-positive rates."""
 
 MINIMUM_LEVELS = 3
 MINIMUM_OCTAVES = 2.0
