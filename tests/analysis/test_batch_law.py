@@ -67,7 +67,7 @@ def test_the_exponents_of_exact_optima_are_least_squares_on_the_estimates() -> N
 
 
 def test_standard_errors_are_those_of_whole_analyses_without_each_seed() -> None:
-    cells = cells_of((1, 0, 1), noise=0.015, levels=3)
+    cells = cells_of((1, 0, 1), noise=0.004, levels=3)
     law = check_batch_size_law(cells)
     left_out = np.array(
         [
@@ -76,10 +76,22 @@ def test_standard_errors_are_those_of_whole_analyses_without_each_seed() -> None
         ]
     )
     expected = np.sqrt(4 / 5 * ((left_out - left_out.mean(axis=0)) ** 2).sum(axis=0))
-    assert set(law.optima.label) > {OptimumLabel.INTERIOR}  # labels change between folds too
-    np.testing.assert_allclose(law.exponents.standard_error, expected, rtol=1e-4)
-    half = stats.t.ppf(0.975, 4) * expected
+    assert set(law.optima.label) == {OptimumLabel.INTERIOR}  # labels are those of all seeds
+    # 15 %: each analysis corrects the grid's phase by a shape of its own
+    np.testing.assert_allclose(law.exponents.standard_error, expected, rtol=0.15)
+    half = stats.t.ppf(0.975, 4) * law.exponents.standard_error
     np.testing.assert_allclose(law.conf_int().upper - law.exponents.exponent, half, rtol=1e-4)
+
+
+def test_a_group_keeps_its_label_and_bounds_when_a_seed_is_left_out() -> None:
+    law = check_batch_size_law(cells_of((1, 0, 1), noise=0.016, levels=3))
+    observed = law.observations
+    between = observed.lower[0] < observed.upper[0]
+    assert between.sum() > 3
+    assert (observed.lower[:, between] == observed.lower[0, between]).all()
+    assert (observed.upper[:, between] == observed.upper[0, between]).all()
+    moved = np.ptp(observed.lower[:, ~between], axis=0)
+    assert (moved > 0).all()
 
 
 def test_both_intervals_of_the_table_are_those_of_conf_int() -> None:
@@ -278,9 +290,12 @@ def test_the_noise_form_is_carried_through() -> None:
     by = ["learning_rate", "train_examples", "momentum"]
     expected = optimal_batch_sizes(cells, form="B/(1-B/N)").sort_values(by)
     np.testing.assert_allclose(noise.optima.log2_optimum, expected.log2_optimum)
-    both = noise.optima.log2_optimum.notna() & plain.optima.log2_optimum.notna()
-    assert both.sum() > 50
-    assert (noise.optima.log2_optimum > plain.optima.log2_optimum)[both].all()
+    optimum = plain.optima.optimal_batch_size
+    expected = -np.log2(1 - optimum / plain.optima.train_examples)
+    shift = (noise.optima.log2_optimum - plain.optima.log2_optimum).dropna()
+    assert len(shift) > 50
+    # .1: the curve has another shape in this form, and the grid another phase on it
+    np.testing.assert_allclose(shift, expected[shift.index], atol=0.1)
 
 
 def test_what_training_held_fixed_is_read_from_the_steps() -> None:
@@ -297,6 +312,17 @@ def test_what_training_held_fixed_is_read_from_the_steps() -> None:
     assert any("25% of cells train fewer than 10/(1-m)" in flag for flag in laws[1].flags)
 
 
+def test_what_is_held_fixed_can_be_named_and_another_table_is_refused() -> None:
+    cells = cells_of((1, 1, 1)).assign(steps=1000)
+    assert check_batch_size_law(cells, held_fixed="steps").regime["held_fixed"] == "steps"
+    with pytest.raises(FitError, match="do not all train for the same epochs; alike are: steps"):
+        check_batch_size_law(cells, held_fixed="epochs")
+    with pytest.raises(FitError, match="`held_fixed` is 'time'; allowed: 'steps'"):
+        check_batch_size_law(cells, held_fixed="time")
+    with pytest.raises(FitError, match="no column 'steps'"):
+        check_batch_size_law(cells.drop(columns="steps"), held_fixed="steps")
+
+
 def test_the_best_error_along_training_is_flagged() -> None:
     cells = cells_of((1, 1, 1)).rename(columns={"validation_error": "best_validation_error"})
     law = check_batch_size_law(cells, y="best_validation_error")
@@ -306,8 +332,10 @@ def test_the_best_error_along_training_is_flagged() -> None:
 def test_the_summary_says_what_the_verdicts_rest_on() -> None:
     law = check_batch_size_law(cells_of((1, 0, 1)))
     text = str(law.summary())
-    for said in ("train_examples: refuted", "peaks alone", "provisional until calibrated"):
+    for said in ("train_examples: refuted", "Collapse beside: learning_rate 1.0", "Rivals by log"):
         assert said in text
+    beside = text[text.index("Collapse beside") :]
+    assert not any(str(verdict) in beside for verdict in Verdict)
     assert (
         "<script"
         not in check_batch_size_law(
@@ -444,9 +472,8 @@ def test_the_noisy_quadratic_at_fixed_epochs_gets_its_exact_exponents(
     # about εN^.87/(1-m), which depends little on the spectrum
     np.testing.assert_allclose(exact, [1, 0.87, 1], atol=0.03)
     law = check_batch_size_law(cells, y="y")
-    # .035: the phase of a √2 grid on these asymmetric curves moves N's exponent by .026
+    # .035: the curves change their shape with N, for which no correction by one shape makes up
     np.testing.assert_allclose(law.exponents.exponent, exact, atol=0.035)
-    assert not any("batch sizes differ by a factor" in flag for flag in law.flags)
 
 
 def test_a_slope_between_mere_bounds_has_no_interval_and_no_verdict(
@@ -462,15 +489,15 @@ def test_a_slope_between_mere_bounds_has_no_interval_and_no_verdict(
     assert law.momentum_equivalence["verdict"] is Verdict.UNIDENTIFIED
 
 
-def test_a_grid_too_coarse_for_the_curve_is_flagged_with_what_it_may_do(
+def test_a_coarse_grid_on_curves_of_several_shapes_is_mended_in_part_and_flagged(
     noisy_quadratic: tuple[Floats, pd.DataFrame],
 ) -> None:
     exact, cells = noisy_quadratic
     coarse = cells[np.isclose(np.log2(cells.batch_size) % 1, 0)]
     law = check_batch_size_law(coarse, y="y")
-    # the known bias of three-point parabolas: once it is corrected, this flag must go
-    assert 0.05 < exact[1] - law.exponents.exponent["train_examples"] < 0.12
-    assert any("can move an exponent by about 0.1" in flag for flag in law.flags)
+    # .10 without the phase's correction; what is left is that these curves change their shape
+    assert abs(exact[1] - law.exponents.exponent["train_examples"]) < 0.05
+    assert any("curves have not one shape" in flag for flag in law.flags)
 
 
 @pytest.fixture(scope="module")
