@@ -169,10 +169,11 @@ def _panel(data: pd.DataFrame, layout: _Layout, *, positive: bool) -> Any:
         scale=alt.Scale(range=shades(len(layout.shown[layout.colour]))),
         legend=alt.Legend(orient="top", symbolType="stroke", symbolStrokeWidth=3, symbolOpacity=1),
     )
+    present = {name: mark for name, mark in MARKS.items() if (data["optimum"] == name).any()}
     shape = alt.Shape(
         "optimum:N",
         title="optimum",
-        scale=alt.Scale(domain=list(MARKS), range=list(MARKS.values())),
+        scale=alt.Scale(domain=[*present], range=[*present.values()]),
         legend=alt.Legend(orient="top", symbolFillColor=MUTED, symbolStrokeColor=MUTED),
     )
     named = [alt.Tooltip("colour:O", title=axis_name(layout.colour))]

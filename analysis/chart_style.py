@@ -32,7 +32,7 @@ __all__ = [
 
 WIDTH = 860
 """Pixels across a chart: what fits a page with a margin."""
-SUBTITLE = 140
+SUBTITLE = 152
 """Characters of a subtitle's line that fit this width."""
 INK, MUTED, GRID, LINE = "#222222", "#595959", "#e3e3e3", "#0072B2"
 VERDICT_COLOURS = {

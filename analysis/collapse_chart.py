@@ -109,7 +109,7 @@ def _after(table: pd.DataFrame, scale: alt.Scale, colour: alt.Color) -> Any:
             tooltip=[*tooltip, "by:O"],
         ),
         alt.Chart(inline_data(shape))
-        .mark_line(color=INK, strokeWidth=1.6)
+        .mark_line(color=INK, strokeWidth=1.6, interpolate="monotone")
         .encode(x=x, y=alt.Y("shape:Q", scale=scale)),
     ]
     return _panel(layers, "After: moved by the exponents. Line: the common shape")
@@ -129,12 +129,12 @@ def _subtitle(law: BatchSizeLaw) -> list[str]:
         for factor, (exponent, low, high) in zip(exponents.index, bounds, strict=True)
         if np.isfinite(exponent)
     ]
-    interval = "95 % intervals by jackknife over seeds"
+    interval = "95 % intervals, jackknife over seeds"
     if law.collapse.failure:
         interval = f"no interval: {law.collapse.failure}"
     fit = ""
     if np.isfinite(law.collapse.lack_of_fit):
-        fit = f" All of one shape: p = {law.collapse.lack_of_fit:.2g}."
+        fit = f" Lack of fit: p\u00a0=\u00a0{law.collapse.lack_of_fit:.2g}."
     seeds = law.degrees_of_freedom + 1
     return [
         f"Exponents {', '.join(said)}; {interval}.{fit}" if said else f"No exponent; {interval}.",

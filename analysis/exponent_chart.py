@@ -40,15 +40,18 @@ def exponents_chart(exponents: pd.DataFrame) -> alt.TopLevelMixin | None:
     low, high = _frame(rows)
     data = inline_data(_drawn(rows, low, high))
     scale = alt.Scale(domain=[low, high], nice=False, zero=False)
-    base = alt.Chart(data).encode(
-        y=alt.Y("row:O", title=None, axis=None, scale=alt.Scale(paddingInner=0, paddingOuter=0))
-    )
+    base = alt.Chart(data).encode(y=_row())
     layers = [*_band(base, scale), *_intervals(base, scale), *_texts(base)]
     return finished(
         alt.layer(*layers).properties(width=FRAME, height=alt.Step(ROW)),
         "Exponents of the batch-size law",
         _subtitle(rows),
     )
+
+
+def _row(**options: Any) -> alt.Y:
+    scale = alt.Scale(paddingInner=0, paddingOuter=0)
+    return alt.Y("row:O", title=None, axis=None, scale=scale, **options)
 
 
 def _frame(rows: pd.DataFrame) -> tuple[float, float]:
@@ -81,8 +84,10 @@ def _drawn(rows: pd.DataFrame, low: float, high: float) -> pd.DataFrame:
     )
     bounds = rows[["lower95", "upper95"]].to_numpy()
     drawn["text"] = [
-        f"{exponent:.2f} {interval_text(*ends, 2)} {verdict}".strip()
-        for exponent, ends, verdict in zip(rows["exponent"], bounds, rows["verdict"], strict=True)
+        f"{exponent:.2f} {interval_text(low95, high95, 2)} {verdict}".strip()
+        for (low95, high95), exponent, verdict in zip(
+            bounds, rows["exponent"], rows["verdict"], strict=True
+        )
     ]
     drawn[BOUNDS] = rows[BOUNDS].clip(low, high)
     return drawn
@@ -99,7 +104,7 @@ def _band(base: Any, scale: alt.Scale) -> list[Any]:
         ),
         base.transform_filter("datum.first && datum.row > 0")
         .mark_rule(color="#c8c8c8")
-        .encode(y=alt.Y("row:O", bandPosition=0)),
+        .encode(y=_row(bandPosition=0)),
     ]
 
 
@@ -153,7 +158,7 @@ def _subtitle(rows: pd.DataFrame) -> list[str]:
     asked = f"Filled, with its verdict: the {' or the '.join(judged)}, as asked. " if judged else ""
     edge = ""
     if (rows["estimator"] == "stability edge").any():
-        edge = " Stability edge: the batch size below which training fails; no law claims it."
+        edge = " Edge: below it training fails; no law claims its exponent."
     return [
         f"{asked}Hollow: beside it, without a verdict.{edge}",
         "Thick: 90 % interval; thin: 95 % interval (jackknife over seeds), cut at the frame.",

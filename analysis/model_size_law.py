@@ -201,10 +201,10 @@ def fit_model_size_law(
     peaks = find_peaks(grid, folds, alpha=alpha)
     octaves = np.log2(points.size)
     estimates = _regress(octaves, peaks)
-    label = peaks.label[0]
+    label = peaks.label
     if estimates is None:
         strict = find_peaks(grid, folds[:1], alpha=alpha / len(octaves))
-        bounds = _feasible_slopes(octaves, strict.lower[0], strict.upper[0])
+        bounds = _feasible_slopes(octaves, strict.lower, strict.upper)
     else:
         jackknife = Jackknife(estimates[0], estimates[1:])
         low, high = jackknife.interval(LEVEL)[1]
@@ -315,9 +315,9 @@ def _optima(points: CurvePoints, grid: BatchGrid, peaks: Peaks, x: str) -> pd.Da
     return pd.DataFrame(
         {
             x: points.size,
-            "label": pd.Series([OptimumLabel(name) for name in peaks.label[0]], dtype=object),
-            "lower": np.exp2(peaks.lower[0]),
-            "upper": np.exp2(peaks.upper[0]),
+            "label": pd.Series([OptimumLabel(name) for name in peaks.label], dtype=object),
+            "lower": np.exp2(peaks.lower),
+            "upper": np.exp2(peaks.upper),
             "best_size": best,
             "optimum": np.exp2(peaks.estimate[0]),
             "sizes": np.isfinite(grid.batch_sizes).sum(axis=1),
