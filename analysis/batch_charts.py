@@ -1,5 +1,6 @@
 """The curves of error against batch size, with what is known of their optima and edges."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -125,15 +126,16 @@ def _edge_marks(law: BatchSizeLaw, curves: pd.DataFrame) -> pd.DataFrame:
 def _on_curves(marks: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     """Return the marks whose group is drawn, with the `error` at which its line passes `batch`."""
     groups = dict(list(curves.groupby(FACTORS)))
+    log = bool(curves["lower"].min() > 0)  # as the chart's axis, on which lines are straight
     keys = list(marks[FACTORS].itertuples(index=False, name=None))
-    kept = marks[[key in groups for key in keys]].copy()
+    drawn = np.array([key in groups for key in keys], dtype=bool)
+    kept = marks[drawn]
     heights = []
-    for key, batch in zip((key for key in keys if key in groups), kept["batch"], strict=True):
-        group = groups[key]
-        log = bool(curves["lower"].min() > 0)
+    for key, batch in zip(np.array(keys, dtype=object)[drawn], kept["batch"], strict=True):
+        group = groups[tuple(key)]
         errors = np.log(group["error"]) if log else group["error"]
-        height = np.interp(np.log(batch), np.log(group["batch"]), errors)
-        heights.append(float(np.exp(height)) if log else float(height))
+        height = float(np.interp(np.log(batch), np.log(group["batch"]), errors))
+        heights.append(math.exp(height) if log else height)
     return kept.assign(error=heights)
 
 

@@ -158,12 +158,15 @@ def _regions(fit: PowerLawFit) -> CurveRegions | None:
 
 
 def _frame(table: pd.DataFrame, lines: pd.DataFrame) -> tuple[float, float]:
-    """Return the errors of the frame: all bars, and of the bands what is within twice as far."""
-    bars = table[["lower", "upper"]].to_numpy()
-    low, high = bars.min(), bars.max()
-    drawn = lines[["lower", "upper"]].to_numpy()
-    drawn = np.concatenate([drawn[np.isfinite(drawn)], lines["error"].to_numpy()])
-    return min(low, max(drawn.min(), low / 3)), max(high, min(drawn.max(), high * 2))
+    """Return the errors of the frame: bars, curve, and of its band what is not far from them.
+
+    A band without use would squeeze the points to a line.
+    """
+    drawn = np.concatenate([table[["lower", "upper"]].to_numpy().ravel(), lines["error"]])
+    low, high = float(drawn.min()), float(drawn.max())
+    band = lines[["lower", "upper"]].to_numpy()
+    band = np.clip(band[np.isfinite(band)], low / 3, high * 2)
+    return min([low, *band]), max([high, *band])
 
 
 def _curve_panel(
@@ -173,7 +176,8 @@ def _curve_panel(
     regions: pd.DataFrame,
     axis: dict[str, Any],
 ) -> Any:
-    x = alt.X("size:Q", scale=axis["scale"], axis=alt.Axis(labels=False, title=None, ticks=False))
+    silent = alt.Axis(values=axis["axis"].values, labels=False, title=None, ticks=False)
+    x = alt.X("size:Q", scale=axis["scale"], axis=silent)
     y_axis = log_axis(_frame(table, lines))
     y_axis["axis"].minExtent = 44
     y = alt.Y("error:Q", title=f"{axis_name(fit.y)} (log scale)", **y_axis)
@@ -228,7 +232,7 @@ def _points(fit: PowerLawFit, table: pd.DataFrame, x: alt.X, y: alt.Y) -> list[A
     legend = None if table["used"].all() else alt.Legend(title=None, orient="top")
     tooltip = [
         alt.Tooltip("size:Q", title=axis_name(fit.x)),
-        alt.Tooltip("error:Q", title="mean error", format=".4g"),
+        alt.Tooltip("error:Q", title="geometric mean", format=".4g"),
         alt.Tooltip("lower:Q", format=".4g"),
         alt.Tooltip("upper:Q", format=".4g"),
         alt.Tooltip("interval:N"),
@@ -285,11 +289,11 @@ def _subtitle(
     within = ", on this held-out set" if held_out else ""
     sentences = [
         f"{_exponent_text(fit)}; {fit.n_cells} cells, {len(fit.seeds) or 1} seeds, "
-        f"{int(table['used'].sum())} of {len(table)} sizes.{best}",
+        f"{int(table['used'].sum())} of {len(table)} sizes.",
         _band_text(fit, table, lines, held_out=held_out),
         f"Bars: 95 % t interval of the mean over seeds{within}{left_out}. "
         "Below: what the fit leaves.",
-        f"Fit of {fit.form}: {fit.status}. {_regions_text(regions)}",
+        f"Fit of {fit.form}: {fit.status}. {_regions_text(regions)}{best}",
     ]
     return [sentence.strip() for sentence in sentences if sentence]
 

@@ -67,8 +67,8 @@ def optimum_chart(law: BatchSizeLaw) -> alt.TopLevelMixin | None:
             f"{informative.sum()} of {len(octaves)} groups ({counts}); {law.n_cells} cells, "
             f"{law.degrees_of_freedom + 1} seeds. The other factors are held at their mean by "
             "their fitted exponents.",
-            "Line: fitted exponent. Band: its 95 % interval (jackknife over seeds), about the mean. Dashed: "
-            "exponent 1. Bars: no vertex, B_opt lies in between.",
+            "Line: fitted exponent. Band: its 95 % interval, jackknife over seeds, about the mean. "
+            "Dashed: exponent 1. Bars: no vertex, B_opt lies in between.",
             "Triangles: B_opt is above (▲) or below (▼) the mark. Flat groups say nothing and are "
             "not drawn. Groups of one level stand side by side.",
         ],

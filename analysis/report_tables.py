@@ -28,7 +28,7 @@ def point_table(fit: PowerLawFit, cells: pd.DataFrame) -> dict[str, Any]:
     bounds = points[["lower", "upper"]].to_numpy()
     table = pd.DataFrame(
         {
-            "mean error": points["error"],
+            "geometric mean": points["error"],
             "interval": [interval_text(low, high, 4, general=True) for low, high in bounds],
             "kind of interval": points["interval"],
             "error / fit − 1": [_percent(left) for left in points["residual"]],
@@ -72,7 +72,7 @@ def estimator_table(law: LawAnalysis) -> dict[str, Any]:
             "standard error": row["standard_error"],
             "95 % interval": interval_text(row["lower95"], row["upper95"]),
             "90 % interval": interval_text(row["lower90"], row["upper90"]),
-            "verdict": row["verdict"] or "not asked",
+            "verdict": row["verdict"] or ("not asked" if row["claimed"] == 1 else "no claim"),
         }
         for row in law_exponents(law)
     ]
