@@ -30,7 +30,6 @@ from analysis.holdout import (
 )
 from analysis.json_values import json_value
 from analysis.summary_table import Summary
-from analysis.verdict import PROVISIONAL
 
 __all__ = ["POST_SELECTION", "Backtest", "backtest"]
 
@@ -420,7 +419,7 @@ def _notes(
             notes.append(f"{criterion.upper()} prefers {other}, by the fit to all sizes alone.")
     if len(table) > 1:
         notes.append(POST_SELECTION)
-    return (*notes, *_left_out(plans), PROVISIONAL)
+    return (*notes, *_left_out(plans))
 
 
 def _left_out(plans: Sequence[_Curve]) -> tuple[str, ...]:

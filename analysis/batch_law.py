@@ -34,7 +34,6 @@ from analysis.rivals import rank_rivals
 from analysis.stability_edge import NEAR_OCTAVES, StabilityEdge, find_stability_edge
 from analysis.summary_table import Summary
 from analysis.verdict import (
-    PROVISIONAL,
     Judgement,
     Verdict,
     judge_interval,
@@ -84,6 +83,9 @@ class BatchSizeLaw:
     stability_edge: pd.DataFrame
     """Those of the cliff below which training fails, fitted apart; `attrs` has its median
     `distance_octaves` from the optimum."""
+    edges: pd.DataFrame
+    """One row a row of `optima`: `log2_lower`, the largest batch size that fails below the best
+    one, and `log2_upper`, the next, which trains; -inf where none fails."""
     rivals: pd.DataFrame
     """Rival laws by how well they foretell left-out groups; see `rank_rivals`."""
     verdicts: Mapping[str, Verdict]
@@ -150,7 +152,6 @@ class BatchSizeLaw:
             *(f"Flag: {flag}" for flag in self.flags),
             *self._beside(),
             *self.optima.attrs["notes"],
-            PROVISIONAL,
         )
         return Summary(
             title="B_opt = ε^a N^b (1/(1-m))^c · const, against a = b = c = 1",
@@ -211,6 +212,7 @@ class BatchSizeLaw:
             "stability_edge": {
                 "exponents": json_value(self.stability_edge.to_dict(orient="index")),
                 **json_value(self.stability_edge.attrs),
+                "groups": json_value(self.edges.to_dict(orient="records")),
             },
             "rivals": json_value(self.rivals.to_dict(orient="index")),
             "verdicts": json_value(self.verdicts),
@@ -218,7 +220,7 @@ class BatchSizeLaw:
             "momentum_equivalence": json_value(self.momentum_equivalence),
             "flags": list(self.flags),
             "regime": json_value(self.regime),
-            "notes": [*self.optima.attrs["notes"], PROVISIONAL],
+            "notes": list(self.optima.attrs["notes"]),
             "optima": json_value(self.optima.to_dict(orient="records")),
             "excluded": json_value(self.excluded.to_dict(orient="records")),
             "n_cells": self.n_cells,
@@ -312,6 +314,7 @@ def check_batch_size_law(
         peaks=_exponents_frame(curves.by_peaks, freedom),
         collapse=_collapse(curves.peaks, curves.by_collapse, freedom),
         stability_edge=_edge_frame(edge, freedom),
+        edges=pd.DataFrame({"log2_lower": edge.lower, "log2_upper": edge.upper}),
         rivals=rank_rivals(curves.observations),
         verdicts={name: judgement.verdict for name, judgement in judged.items()},
         reasons={name: judgement.reason for name, judgement in judged.items()},

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from textwrap import wrap
 from typing import Any
 
 import altair as alt
@@ -25,10 +26,14 @@ __all__ = [
     "interval_text",
     "log_axis",
     "powers_of_two",
+    "shades",
+    "some",
 ]
 
 WIDTH = 860
 """Pixels across a chart: what fits a page with a margin."""
+SUBTITLE = 152
+"""Characters of a subtitle's line that fit this width."""
 INK, MUTED, GRID, LINE = "#222222", "#595959", "#e3e3e3", "#0072B2"
 VERDICT_COLOURS = {
     Verdict.SUPPORTED: "#007a5a",
@@ -57,12 +62,14 @@ ROUND_DIGITS = (
 )
 """Digits of the ticks of a log axis, from coarse to fine."""
 FEWEST_TICKS = 4
+VIRIDIS = ("#440154", "#443983", "#31688e", "#21918c", "#35b779", "#90b52f")
 
 
 def finished(chart: Any, title: str, subtitle: Sequence[str]) -> alt.TopLevelMixin:
     """Return the chart with its title, a description for screen readers, and the common style."""
+    lines = [line for sentence in subtitle for line in wrap(sentence, SUBTITLE)]
     described = chart.properties(
-        title=alt.Title(title, subtitle=list(subtitle)),
+        title=alt.Title(title, subtitle=lines),
         description=" ".join([f"{title}.", *subtitle]),
     )
     styled: alt.TopLevelMixin = (
@@ -143,6 +150,22 @@ def powers_of_two(values: ArrayLike) -> list[float]:
     octaves = np.log2(given[np.isfinite(given) & (given > 0)])
     low, high = math.floor(octaves.min()), math.ceil(octaves.max())
     return [2.0**power for power in range(low, high + 1, 1 if high - low <= 6 else 2)]
+
+
+def some(levels: Any, most: int) -> list[Any]:
+    """Return at most `most` of the levels, spread evenly from the first to the last."""
+    places = np.unique(np.linspace(0, len(levels) - 1, min(most, len(levels))).round().astype(int))
+    return [levels[place] for place in places]
+
+
+def shades(count: int) -> list[str]:
+    """Return `count` colours for ordered levels: viridis without its pale end, dark to light."""
+    if count == 1:
+        return ["#31688e"]
+    place = np.linspace(0, len(VIRIDIS) - 1, count)
+    channels = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in VIRIDIS])
+    mixed = [np.interp(place, range(len(VIRIDIS)), channel) for channel in channels.T]
+    return [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in np.array(mixed).T.round().astype(int)]
 
 
 def axis_name(column: str) -> str:

@@ -1,4 +1,4 @@
-"""Charts of learning curves and of exponents: one Altair definition each, for HTML and PNG.
+"""Charts of learning curves: one Altair definition each, for HTML and PNG.
 
 Every chart says in its subtitle how many cells it rests on and what its intervals are. Data are
 means and intervals; raw rows are never embedded.
@@ -6,6 +6,7 @@ means and intervals; raw rows are never embedded.
 
 import io
 import math
+from typing import Any
 
 import altair as alt
 import numpy as np
@@ -13,11 +14,8 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from analysis.chart_style import (
-    FACTOR_NAMES,
     INK,
     LINE,
-    MUTED,
-    VERDICT_COLOURS,
     WIDTH,
     axis_name,
     finished,
@@ -25,13 +23,23 @@ from analysis.chart_style import (
     interval_text,
     log_axis,
 )
+from analysis.curve_points import Region
+from analysis.errors import FitError
 from analysis.power_law import PowerLawFit
+from analysis.regions import CurveRegions, curve_regions
+from analysis.summary_table import format_number
 
-__all__ = ["chart_png", "curve_table", "exponents_chart", "learning_curve_chart"]
+__all__ = ["chart_png", "curve_lines", "curve_table", "learning_curve_chart", "region_table"]
 
-FRAME = 420
-"""Pixels across the frame of exponents: names stand left of it, numbers right."""
-BOUNDS = ["lower95", "upper95", "lower90", "upper90"]
+EXTRAPOLATED = 4.0
+"""Times the largest size to which a curve is drawn on: enough to see where it leads, and within
+what backtests of a few sizes can speak of."""
+REGION_COLOURS = {
+    str(Region.SMALL_DATA): "#d9d9e0",
+    str(Region.POWER_LAW): "#e2eedf",
+    str(Region.FLOOR): "#f8ddb8",
+}
+KINDS = ("used in the fit", "left out of the fit")
 
 
 def chart_png(chart: alt.TopLevelMixin, *, scale: float = 2.0) -> bytes:
@@ -45,7 +53,9 @@ def curve_table(fit: PowerLawFit, cells: pd.DataFrame) -> pd.DataFrame:
     """Return one row a size: `size`, `error`, `lower`, `upper`, `interval`, `used`, `why`, `seeds`.
 
     At sizes used, the geometric mean over seeds with its 95 % t interval. Where that does not
-    exist (sizes left out, a single seed), the range of all cells of that size in `cells`.
+    exist (sizes left out, a single seed), the range of all cells of that size in `cells`. At sizes
+    used also the `residual`, error over the fitted one less 1, and its bounds `residual_lower` and
+    `residual_upper`.
     """
     scores = fit.curve.envelope.log_error
     used = fit.points["used"].to_numpy()
@@ -67,151 +77,258 @@ def curve_table(fit: PowerLawFit, cells: pd.DataFrame) -> pd.DataFrame:
             (size, error, lower, upper, interval, used[index], point["why"], point["seeds"])
         )
     names = ["size", "error", "lower", "upper", "interval", "used", "why", "seeds"]
-    return pd.DataFrame(rows, columns=names)
+    table = pd.DataFrame(rows, columns=names)
+    fitted = np.where(table["used"], fit.predict(table["size"]), np.nan)
+    for name, of in {"": "error", "_lower": "lower", "_upper": "upper"}.items():
+        table[f"residual{name}"] = table[of] / fitted - 1
+    return table
+
+
+def curve_lines(fit: PowerLawFit) -> pd.DataFrame:
+    """Return the fitted curve: `size`, `error`, 95 % bounds `lower` and `upper`, `beyond`.
+
+    `beyond`: whether the row belongs to the part after the largest size fitted. NaN bounds where
+    there are none: of a fit without interval, and beyond the sizes of an unidentified one.
+    """
+    largest = fit.curve.size.max()
+    within = np.geomspace(fit.curve.size.min(), largest, 60)
+    beyond = np.geomspace(largest, EXTRAPOLATED * largest, 21)
+    size = np.concatenate([within, beyond])
+    table = pd.DataFrame({"size": size, "error": fit.predict(size), "lower": np.nan})
+    table["upper"] = np.nan
+    if fit.ci is not None:
+        bounds = fit.predict_interval(size)[["lower", "upper"]].to_numpy()
+        table[["lower", "upper"]] = np.where(np.isfinite(bounds[:, 1:]), bounds, np.nan)
+    table["beyond"] = np.arange(len(size)) >= len(within)
+    if not fit.identified:  # the curve's value at the largest size says nothing beyond it
+        table.loc[table["beyond"], ["lower", "upper"]] = np.nan
+    return table
+
+
+def region_table(fit: PowerLawFit, regions: CurveRegions | None) -> pd.DataFrame:
+    """Return one row a region of the drawn sizes: `region`, `start`, `end`.
+
+    `regions`: those of the curve; None where its form has no floor that could be told.
+    """
+    sizes, used = fit.points[fit.x].to_numpy(dtype=float), fit.points["used"].to_numpy()
+    low, high = _reach(fit)
+    small = sizes[(fit.points["region"] == Region.SMALL_DATA).to_numpy()]
+    first = math.sqrt(small.max() * sizes[used].min()) if len(small) else low
+    floor = min(high, math.inf if regions is None else max(regions.floor_begins, first))
+    rows = [
+        (str(Region.SMALL_DATA), low, first),
+        (str(Region.POWER_LAW), first, floor),
+        (str(Region.FLOOR), floor, high),
+    ]
+    table = pd.DataFrame(rows, columns=["region", "start", "end"])
+    return table[table["start"] < table["end"]].reset_index(drop=True)
 
 
 def learning_curve_chart(fit: PowerLawFit, cells: pd.DataFrame) -> alt.TopLevelMixin:
-    """Return error against size on log axes, with the fitted curve and its 95 % band.
+    """Return error against size on log axes with the fit, and what the fit leaves beneath.
 
-    `cells`: the table that was fitted, for the ranges at sizes that were left out.
+    The curve has its 95 % band, goes on dashed beyond the sizes, and stands on the regions of the
+    sizes. `cells`: the table that was fitted, for the ranges at sizes that were left out.
     """
-    table = curve_table(fit, cells)
-    table["points"] = np.where(table["used"], "used in the fit", "left out of the fit")
-    within = np.geomspace(fit.curve.size.min(), fit.curve.size.max(), 60)
-    band = fit.predict_interval(within).rename_axis("size").reset_index()
-    low, high = fit.conf_int().loc[["beta"]].to_numpy(dtype=float)[0]
-    size = alt.X("size:Q", title=f"{axis_name(fit.x)} (log scale)", **log_axis(table["size"]))
-    around = table[["lower", "upper"]].to_numpy()
-    # the whole band where it is of use; an unidentified one would squeeze the points to a line
-    reach = band[["lower", "upper"]].clip(around.min() / 2, around.max() * 2).to_numpy()
-    errors = np.concatenate([around, reach])
-    error = alt.Y("error:Q", title=f"{axis_name(fit.y)} (log scale)", **log_axis(errors))
-    fitted = alt.Chart(inline_data(band.rename(columns={"predicted": "error"})))
-    points = alt.Chart(inline_data(table))
-    complete = bool(table["used"].all())
-    legend = None if complete else alt.Legend(title=None, orient="top")
-    kinds = ["used in the fit", "left out of the fit"]
+    table, lines = curve_table(fit, cells), curve_lines(fit)
+    regions = _regions(fit)
+    axis = log_axis(_reach(fit))
+    panels = [
+        _curve_panel(fit, table, lines, region_table(fit, regions), axis),
+        _residual_panel(fit, table, axis),
+    ]
+    return finished(
+        alt.vconcat(*panels, spacing=6),
+        f"Learning curve of the {axis_name(fit.y)}",
+        _subtitle(fit, table, lines, regions),
+    )
+
+
+def _reach(fit: PowerLawFit) -> tuple[float, float]:
+    """Return the sizes between which a chart is drawn."""
+    smallest, largest = fit.points[fit.x].min(), fit.points[fit.x].max()
+    return float(smallest), max(float(largest), EXTRAPOLATED * float(fit.curve.size.max()))
+
+
+def _regions(fit: PowerLawFit) -> CurveRegions | None:
+    try:
+        return curve_regions(fit)
+    except FitError:
+        return None
+
+
+def _frame(table: pd.DataFrame, lines: pd.DataFrame) -> tuple[float, float]:
+    """Return the errors of the frame: bars, curve, and of its band what is not far from them.
+
+    A band without use would squeeze the points to a line.
+    """
+    drawn = np.concatenate([table[["lower", "upper"]].to_numpy().ravel(), lines["error"]])
+    low, high = float(drawn.min()), float(drawn.max())
+    band = lines[["lower", "upper"]].to_numpy()
+    band = np.clip(band[np.isfinite(band)], low / 3, high * 2)
+    return min([low, *band]), max([high, *band])
+
+
+def _curve_panel(
+    fit: PowerLawFit,
+    table: pd.DataFrame,
+    lines: pd.DataFrame,
+    regions: pd.DataFrame,
+    axis: dict[str, Any],
+) -> Any:
+    silent = alt.Axis(values=axis["axis"].values, labels=False, title=None, ticks=False)
+    x = alt.X("size:Q", scale=axis["scale"], axis=silent)
+    y_axis = log_axis(_frame(table, lines))
+    y_axis["axis"].minExtent = 44
+    y = alt.Y("error:Q", title=f"{axis_name(fit.y)} (log scale)", **y_axis)
+    ends = {"y": alt.Y("lower:Q"), "y2": "upper:Q"}
+    layers = [_region_layer(regions, axis)]
+    for beyond, opacity, dash in ((False, 0.22, [1, 0]), (True, 0.10, [5, 4])):
+        part = lines[lines["beyond"] == beyond]
+        banded = part[part["lower"].notna()]
+        if len(banded):
+            band = alt.Chart(inline_data(banded))
+            layers.append(
+                band.mark_area(color=LINE, opacity=opacity, clip=True).encode(x=x, **ends)
+            )
+            layers += [
+                band.mark_line(
+                    color=LINE, strokeWidth=0.8, opacity=0.6, strokeDash=dash, clip=True
+                ).encode(x=x, y=alt.Y(f"{side}:Q"))
+                for side in ("lower", "upper")
+            ]
+        layers.append(
+            alt.Chart(inline_data(part))
+            .mark_line(color=LINE, strokeWidth=2, strokeDash=dash, clip=True)
+            .encode(x=x, y=y)
+        )
+    return alt.layer(*layers, *_points(fit, table, x, y)).properties(width=WIDTH - 100, height=320)
+
+
+def _region_layer(regions: pd.DataFrame, axis: dict[str, Any]) -> Any:
+    """Return the regions as grounds, the first and the last up to the frame."""
+    drawn = regions.copy()
+    drawn.loc[drawn.index[0], "start"], drawn.loc[drawn.index[-1], "end"] = axis["scale"].domain
+    present = {name: REGION_COLOURS[name] for name in drawn["region"]}
+    return (
+        alt.Chart(inline_data(drawn))
+        .mark_rect(opacity=0.6)  # lets the grid through
+        .encode(
+            x=alt.X("start:Q", scale=axis["scale"]),
+            x2="end:Q",
+            color=alt.Color(
+                "region:N",
+                scale=alt.Scale(domain=[*present], range=[*present.values()]),
+                legend=alt.Legend(title=None, orient="top", symbolType="square", symbolOpacity=1),
+            ),
+            tooltip=["region:N", alt.Tooltip("start:Q", format=".4g")],
+        )
+    )
+
+
+def _points(fit: PowerLawFit, table: pd.DataFrame, x: alt.X, y: alt.Y) -> list[Any]:
+    named = table.assign(points=np.where(table["used"], *KINDS))
+    points = alt.Chart(inline_data(named))
+    legend = None if table["used"].all() else alt.Legend(title=None, orient="top")
     tooltip = [
         alt.Tooltip("size:Q", title=axis_name(fit.x)),
-        alt.Tooltip("error:Q", title="mean error", format=".4g"),
+        alt.Tooltip("error:Q", title="geometric mean", format=".4g"),
         alt.Tooltip("lower:Q", format=".4g"),
         alt.Tooltip("upper:Q", format=".4g"),
         alt.Tooltip("interval:N"),
         alt.Tooltip("why:N", title="left out because"),
     ]
-    layers = [
-        fitted.mark_area(color=LINE, opacity=0.18, clip=True).encode(
-            x=size, y=alt.Y("lower:Q"), y2="upper:Q"
-        ),
-        fitted.mark_line(color=LINE, strokeWidth=2).encode(x=size, y=error),
-        points.mark_rule(color=INK, opacity=0.7).encode(x=size, y=alt.Y("lower:Q"), y2="upper:Q"),
+    shape = alt.Scale(domain=list(KINDS), range=["circle", "diamond"])
+    fill = alt.Scale(domain=list(KINDS), range=[INK, "#ffffff"])
+    return [
+        points.mark_rule(color=INK, opacity=0.7).encode(x=x, y=alt.Y("lower:Q"), y2="upper:Q"),
         points.mark_point(color=INK, size=55, strokeWidth=1.5, opacity=1).encode(
-            x=size,
-            y=error,
-            shape=alt.Shape(
-                "points:N", scale=alt.Scale(domain=kinds, range=["circle", "diamond"])
-            ).legend(legend),
-            fill=alt.Fill("points:N", scale=alt.Scale(domain=kinds, range=[INK, "#ffffff"])).legend(
-                legend
-            ),
+            x=x,
+            y=y,
+            shape=alt.Shape("points:N", scale=shape).legend(legend),
+            fill=alt.Fill("points:N", scale=fill).legend(legend),
             tooltip=tooltip,
         ),
     ]
-    sampled = ("", "")
-    if fit.curve.binomial_variance.any():
-        sampled = (", sampling of the held-out set included", ", on this held-out set")
-    left_out = "" if complete else "; at sizes left out, the range of the cells"
-    best = f" Best of {', '.join(fit.choose)}, scored on left-out seeds." if fit.choose else ""
-    return finished(
-        alt.layer(*layers).properties(width=WIDTH - 100, height=340),
-        f"Learning curve of the {axis_name(fit.y)}",
-        [
-            f"Exponent β = {fit.beta:.3f}, 95 % interval {interval_text(low, high)}; "
-            f"{fit.n_cells} cells, {len(fit.seeds)} seeds.{best}",
-            f"Band: 95 % interval of the curve{sampled[0]}.",
-            f"Bars: 95 % interval of the mean over seeds{sampled[1]}{left_out}.",
-            f"Fit: {fit.status}.",
-        ],
-    )
 
 
-def exponents_chart(verdicts: pd.DataFrame) -> alt.TopLevelMixin | None:
-    """Return the exponents with intervals beside the band that counts as the claim.
-
-    `verdicts`: rows of `verdict_table`. Rows without a claimed exponent or an estimate are not
-    drawn; None where no row is left.
-    """
-    rows = verdicts[verdicts["claimed"].notna() & verdicts["exponent"].notna()].copy()
-    if rows.empty:
-        return None
-    several = rows[["study", "grid", "part"]].drop_duplicates().shape[0] > 1
-    where = rows["grid"] + rows["part"].where(rows["part"] == "", ", " + rows["part"])
-    factor = rows["factor"].map(FACTOR_NAMES)
-    rows["place"] = factor + "\n" + where if several else factor
-    rows["text"] = [
-        f"{exponent:.2f} {interval_text(low, high, 2)} {verdict}"
-        for exponent, low, high, verdict in rows[
-            ["exponent", "lower95", "upper95", "verdict"]
-        ].to_numpy()
-    ]
-    rows["band_low"] = rows["claimed"] - rows["margin"]
-    rows["band_high"] = rows["claimed"] + rows["margin"]
-    bounds = rows[["lower95", "upper95", "exponent", "band_low", "band_high"]].to_numpy()
-    bounds = bounds[np.isfinite(bounds)]
-    low, high = max(bounds.min(), -1.0) - 0.1, min(bounds.max(), 3.0) + 0.1
-    rows[BOUNDS] = rows[BOUNDS].clip(low, high)
-    drawn = ["place", "exponent", "claimed", "band_low", "band_high", "verdict", "text"]
+def _residual_panel(fit: PowerLawFit, table: pd.DataFrame, axis: dict[str, Any]) -> Any:
+    """Return error over the fitted one less 1, against size."""
+    names = ["residual", "residual_lower", "residual_upper"]
+    used = table.loc[table["used"], ["size", *names, "interval"]]
+    reach = 1.15 * float(used[names].abs().to_numpy().max()) or 0.01
+    x = alt.X("size:Q", title=f"{axis_name(fit.x)} (log scale)", **axis)
     y = alt.Y(
-        "place:N",
-        title=None,
-        sort=None,
-        axis=alt.Axis(labelLimit=240, ticks=False, labelExpr="split(datum.label, '\\n')"),
-        scale=alt.Scale(paddingInner=0),
+        "residual:Q",
+        title="error / fit − 1",
+        scale=alt.Scale(domain=[-reach, reach], nice=False),
+        axis=alt.Axis(format="+.2~p", tickCount=4, minExtent=44),
     )
-    x = alt.X(
-        "exponent:Q",
-        title="exponent",
-        scale=alt.Scale(domain=[low, high], nice=False, zero=False),
-        axis=alt.Axis(tickCount=6),
-    )
-    colour = alt.Color(
-        "verdict:N",
-        scale=alt.Scale(
-            domain=[str(v) for v in VERDICT_COLOURS], range=[*VERDICT_COLOURS.values()]
-        ),
-        legend=None,
-    )
-    base = alt.Chart(inline_data(rows[[*drawn, *BOUNDS, "n_cells", "seeds"]])).encode(y=y)
+    zero = alt.Chart(inline_data(pd.DataFrame({"zero": [0.0]})))
+    points = alt.Chart(inline_data(used))
     layers = [
-        base.mark_bar(color="#e8efe9", height=alt.RelativeBandSize(1.0)).encode(
-            x=alt.X("band_low:Q"), x2="band_high:Q"
+        zero.mark_rule(color=LINE, strokeWidth=2).encode(y=alt.Y("zero:Q")),
+        points.mark_rule(color=INK, opacity=0.7).encode(
+            x=x, y=alt.Y("residual_lower:Q"), y2="residual_upper:Q"
         ),
-        base.mark_tick(color=MUTED, height=alt.RelativeBandSize(1.0), thickness=1).encode(
-            x=alt.X("claimed:Q")
-        ),
-        base.mark_rule(strokeWidth=1.5).encode(x=alt.X("lower95:Q"), x2="upper95:Q", color=colour),
-        base.mark_rule(strokeWidth=4).encode(x=alt.X("lower90:Q"), x2="upper90:Q", color=colour),
-        base.mark_point(filled=True, size=60, opacity=1, clip=True).encode(
-            x=x,
-            color=colour,
-            tooltip=["place:N", "text:N", "n_cells:Q", "seeds:Q"],
-        ),
-        base.mark_text(align="left", color=INK, fontSize=12).encode(
-            x=alt.value(FRAME + 10), text="text:N"
+        points.mark_point(color=INK, size=40, filled=True, opacity=1).encode(
+            x=x, y=y, tooltip=["size:Q", alt.Tooltip("residual:Q", format="+.2~p"), "interval:N"]
         ),
     ]
-    return finished(
-        alt.layer(*layers).properties(width=FRAME, height=alt.Step(38 if several else 30)),
-        "Exponents of the batch-size law",
-        [
-            "Point: estimate. Thick: 90 % interval; thin: 95 % interval (jackknife over seeds), "
-            "cut at the frame where unbounded.",
-            f"Shaded: the band [1 − δ, 1 + δ] that counts as 1. "
-            f"Behind each exponent: {_span(rows['n_cells'])} cells, {_span(rows['seeds'])} seeds.",
-        ],
+    return alt.layer(*layers).properties(width=WIDTH - 100, height=110)
+
+
+def _subtitle(
+    fit: PowerLawFit, table: pd.DataFrame, lines: pd.DataFrame, regions: CurveRegions | None
+) -> list[str]:
+    held_out = bool(fit.curve.binomial_variance.any())
+    best = (
+        f" Best of {', '.join(fit.choose)}, scored on left-out seeds." if fit.curve.chosen else ""
+    )
+    left_out = "" if table["used"].all() else "; at sizes left out, the range of the cells"
+    within = ", on this held-out set" if held_out else ""
+    sentences = [
+        f"{_exponent_text(fit)}; {fit.n_cells} cells, {len(fit.seeds) or 1} seeds, "
+        f"{int(table['used'].sum())} of {len(table)} sizes.",
+        _band_text(fit, table, lines, held_out=held_out),
+        f"Bars: 95 % t interval of the mean over seeds{within}{left_out}. "
+        "Below: what the fit leaves.",
+        f"Fit of {fit.form}: {fit.status}. {_regions_text(regions)}{best}",
+    ]
+    return [sentence.strip() for sentence in sentences if sentence]
+
+
+def _exponent_text(fit: PowerLawFit) -> str:
+    if "beta" not in fit.params:
+        numbers = ", ".join(f"{name} {format_number(v)}" for name, v in fit.params.items())
+        return f"Parameters {numbers}"
+    if fit.ci is None:
+        return f"Exponent β = {fit.beta:.3f}, without interval"
+    low, high = fit.conf_int().loc[["beta"]].to_numpy(dtype=float)[0]
+    method = "jackknife over seeds" if fit.ci == "jackknife" else "profile likelihood"
+    return f"Exponent β = {fit.beta:.3f}, 95 % interval {interval_text(low, high)} ({method})"
+
+
+def _band_text(
+    fit: PowerLawFit, table: pd.DataFrame, lines: pd.DataFrame, *, held_out: bool
+) -> str:
+    beyond = "Dashed: beyond the sizes, if the form goes on to hold"
+    if fit.ci is None:
+        return f"{beyond}."
+    low, high = _frame(table, lines)
+    cut = bool((lines["lower"] < low).any() or (lines["upper"] > high).any())
+    sampling = ", sampling of the held-out set included" if held_out else ""
+    unbounded = "" if fit.identified else "; its band has no bounds there"
+    return (
+        f"Band: 95 % interval of the curve, jackknife over seeds{sampling}"
+        f"{', cut at the frame' if cut else ''}. {beyond}{unbounded}."
     )
 
 
-def _span(counts: "pd.Series[int]") -> str:
-    low, high = int(counts.min()), int(counts.max())
-    return str(low) if low == high else f"{low} to {high}"
+def _regions_text(regions: CurveRegions | None) -> str:
+    if regions is None:
+        return ""
+    if not regions.has_floor:
+        return "No floor can be told from 0."
+    bounds = interval_text(regions.lower, regions.upper, 4, general=True)
+    return f"Floor from {format_number(regions.floor_begins)} on, 95 % interval {bounds}."

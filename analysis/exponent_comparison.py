@@ -18,7 +18,7 @@ from analysis.jackknife import Jackknife
 from analysis.json_values import json_value
 from analysis.power_law import PowerLawFit
 from analysis.summary_table import Summary
-from analysis.verdict import PROVISIONAL, Verdict, judge_interval, t_interval
+from analysis.verdict import Verdict, judge_interval, t_interval
 
 __all__ = ["Equivalence", "ExponentComparison", "compare_exponents"]
 
@@ -88,7 +88,7 @@ class ExponentComparison:
             ("Margin", f"{self.margin:g}"),
             ("Cells", str(self.n_cells)),
         )
-        notes = (f"Verdict: {self.verdict}. {self.reason}", PROVISIONAL)
+        notes = (f"Verdict: {self.verdict}. {self.reason}",)
         return Summary(title="Two exponents, by equivalence", facts=facts, table=table, notes=notes)
 
     def to_dict(self) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from analysis.forms.base import Form
 from analysis.holdout import Observations, chosen_forms, observe
 from analysis.json_values import json_value
 from analysis.summary_table import Summary
-from analysis.verdict import PROVISIONAL
 
 __all__ = ["GroupHoldout", "leave_one_group_out"]
 
@@ -146,7 +145,7 @@ def leave_one_group_out(
         predictions=predictions,
         chosen=best,
         n_cells=sum(part.n_cells for part in parts.values()),
-        notes=(WITHOUT_INTERVALS, *why, PROVISIONAL),
+        notes=(WITHOUT_INTERVALS, *why),
     )
 
 

@@ -3,15 +3,16 @@
 What cannot be fitted stays, with the sentence that says why.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis import columns
-from analysis.batch_law import BatchSizeLaw, check_batch_size_law
-from analysis.errors import FitError
+from analysis.batch_law import BatchSizeLaw, Estimator, check_batch_size_law
+from analysis.curve_answers import Answer, ask_curve, tried
 from analysis.json_values import json_value
 from analysis.law_questions import (
     LAW_FACTORS,
@@ -23,22 +24,21 @@ from analysis.law_questions import (
 )
 from analysis.negative_control import PermutationControl, permutation_control
 from analysis.power_law import PowerLawFit, fit_power_law
-from analysis.summary_table import Summary
-from analysis.verdict import PROVISIONAL, Verdict
+from analysis.verdict import Verdict
 
 __all__ = [
     "NOTHING_TO_ASK",
-    "RESERVES",
+    "STABILITY_EDGE",
     "Law",
     "LawAnalysis",
     "ask_laws",
-    "brief_summary",
     "control_sentence",
+    "law_exponents",
     "law_verdicts",
 ]
 
-RESERVES = (PROVISIONAL,)
-"""Notes of every summary that a report of several laws says once."""
+STABILITY_EDGE = "stability edge"
+"""Beside the estimators: what the cliff below the optimum follows, of which no law speaks."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,6 +56,8 @@ class LawAnalysis:
     """Why there is no fit; empty where there is one."""
     controls: tuple[PermutationControl, ...] = ()
     """Negative controls of the factors of a batch-size law that came out as supported."""
+    answers: tuple[Answer, ...] = ()
+    """What a learning curve was asked beside its fit."""
     cells: pd.DataFrame = field(repr=False)
     """The cells that the law was asked of."""
 
@@ -73,6 +75,7 @@ class LawAnalysis:
             "problem": self.problem or None,
             "result": None if self.result is None else self.result.to_dict(),
             "controls": [json_value(asdict(control)) for control in self.controls],
+            "answers": [answer.to_dict() for answer in self.answers],
         }
 
 
@@ -86,19 +89,22 @@ def ask_laws(cells: pd.DataFrame) -> Iterator[LawAnalysis]:
             yield _batch_size_law(question)
 
 
-Fit = TypeVar("Fit")
-
-
 def _power_law(asked: LawQuestion, y: str) -> LawAnalysis:
-    fit, problem = _tried(lambda: fit_power_law(asked.cells, y=y, choose=asked.choose))
+    fit, problem = tried(lambda: fit_power_law(asked.cells, y=y, choose=asked.choose))
     return LawAnalysis(
-        law=asked.law, y=y, part=asked.part, result=fit, problem=problem, cells=asked.cells
+        law=asked.law,
+        y=y,
+        part=asked.part,
+        result=fit,
+        problem=problem,
+        answers=() if fit is None else tuple(ask_curve(fit, asked.cells)),
+        cells=asked.cells,
     )
 
 
 def _batch_size_law(asked: LawQuestion) -> LawAnalysis:
     y = columns.VALIDATION_ERROR
-    law, problem = _tried(lambda: check_batch_size_law(asked.cells, y=y))
+    law, problem = tried(lambda: check_batch_size_law(asked.cells, y=y))
     supported = [
         factor
         for factor in LAW_FACTORS
@@ -113,14 +119,6 @@ def _batch_size_law(asked: LawQuestion) -> LawAnalysis:
         controls=tuple(permutation_control(law, factor) for factor in supported if law is not None),
         cells=asked.cells,
     )
-
-
-def _tried(fit: Callable[[], Fit]) -> tuple[Fit | None, str]:
-    """Return the fit and no problem, or no fit and the problem: what a report must show."""
-    try:
-        return fit(), ""
-    except FitError as error:
-        return None, str(error)
 
 
 def law_verdicts(law: LawAnalysis) -> Iterator[dict[str, Any]]:
@@ -154,10 +152,33 @@ def law_verdicts(law: LawAnalysis) -> Iterator[dict[str, Any]]:
             }
 
 
-def brief_summary(fit: PowerLawFit | BatchSizeLaw) -> Summary:
-    """Return the summary of a fit without the `RESERVES`."""
-    whole = fit.summary()
-    return replace(whole, notes=tuple(note for note in whole.notes if note not in RESERVES))
+def law_exponents(law: LawAnalysis) -> Iterator[dict[str, Any]]:
+    """Yield one row a factor and estimator, as in `exponent_table`; none without a batch-size law.
+
+    The verdict stands beside the estimator that was judged, and nowhere else.
+    """
+    result = law.result
+    if not isinstance(result, BatchSizeLaw):
+        return
+    by = {
+        Estimator.PEAKS: result.peaks,
+        Estimator.COLLAPSE: result.collapse.exponents,
+        STABILITY_EDGE: result.stability_edge,
+    }
+    for factor in LAW_FACTORS:
+        for estimator, exponents in by.items():
+            judged = estimator == result.estimator
+            yield {
+                "factor": factor,
+                "estimator": str(estimator),
+                "judged": judged,
+                "claimed": np.nan if estimator == STABILITY_EDGE else 1.0,
+                "margin": np.nan if estimator == STABILITY_EDGE else result.margin,
+                **{str(name): value for name, value in exponents.loc[factor].items()},
+                "verdict": str(result.verdicts[factor]) if judged else "",
+                "n_cells": result.n_cells,
+                "seeds": result.degrees_of_freedom + 1,
+            }
 
 
 def control_sentence(control: PermutationControl) -> str:

@@ -24,7 +24,6 @@ from analysis.jackknife import Jackknife
 from analysis.json_values import json_value
 from analysis.optimum import ALPHA, OptimumLabel, Peaks, find_peaks
 from analysis.summary_table import Summary, format_number
-from analysis.verdict import PROVISIONAL
 
 __all__ = ["ModelSizeLaw", "ModelSizeStatus", "fit_model_size_law"]
 
@@ -127,7 +126,7 @@ class ModelSizeLaw:
             title="Best model size, s(m) = σ m^β_p",
             facts=facts,
             table=pd.DataFrame([row], index=["beta"]),
-            notes=(f"Status: {self.status}.", PROVISIONAL),
+            notes=(f"Status: {self.status}.",),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -202,10 +201,10 @@ def fit_model_size_law(
     peaks = find_peaks(grid, folds, alpha=alpha)
     octaves = np.log2(points.size)
     estimates = _regress(octaves, peaks)
-    label = peaks.label[0]
+    label = peaks.label
     if estimates is None:
         strict = find_peaks(grid, folds[:1], alpha=alpha / len(octaves))
-        bounds = _feasible_slopes(octaves, strict.lower[0], strict.upper[0])
+        bounds = _feasible_slopes(octaves, strict.lower, strict.upper)
     else:
         jackknife = Jackknife(estimates[0], estimates[1:])
         low, high = jackknife.interval(LEVEL)[1]
@@ -316,9 +315,9 @@ def _optima(points: CurvePoints, grid: BatchGrid, peaks: Peaks, x: str) -> pd.Da
     return pd.DataFrame(
         {
             x: points.size,
-            "label": pd.Series([OptimumLabel(name) for name in peaks.label[0]], dtype=object),
-            "lower": np.exp2(peaks.lower[0]),
-            "upper": np.exp2(peaks.upper[0]),
+            "label": pd.Series([OptimumLabel(name) for name in peaks.label], dtype=object),
+            "lower": np.exp2(peaks.lower),
+            "upper": np.exp2(peaks.upper),
             "best_size": best,
             "optimum": np.exp2(peaks.estimate[0]),
             "sizes": np.isfinite(grid.batch_sizes).sum(axis=1),

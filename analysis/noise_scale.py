@@ -18,6 +18,7 @@ from analysis import columns
 from analysis.errors import FitError
 from analysis.jackknife import Jackknife
 from analysis.json_values import json_value
+from analysis.summary_table import Summary, format_number
 
 __all__ = ["NoiseScale", "gradient_noise_scale"]
 
@@ -83,6 +84,22 @@ class NoiseScale:
             upper = float("inf")
         return pd.Series({"lower": lower, "upper": upper}, name="noise_scale")
 
+    def summary(self) -> Summary:
+        """Return a printable summary: the ratio with its interval, and what it is the ratio of."""
+        bounds = self.conf_int()
+        row = {"estimate": self.noise_scale, **bounds.to_dict()}
+        small, large = self.batch_sizes
+        facts = (
+            ("|G|²", format_number(self.squared_gradient)),
+            ("tr Σ", format_number(self.noise_trace)),
+            ("Batch sizes", f"{small:g} and {large:g}"),
+            ("Replicates", str(len(self.noise_traces))),
+            ("Standard error", format_number(self.standard_error)),
+            ("Interval", f"jackknife of its log, {LEVEL:.0%}"),
+        )
+        table = pd.DataFrame([row], index=["B_simple"])
+        return Summary(title="Gradient noise scale", facts=facts, table=table)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the estimate as plain values for JSON; infinite numbers are "inf"."""
         return {
@@ -95,6 +112,9 @@ class NoiseScale:
             "replicates": len(self.noise_traces),
             "batch_sizes": list(self.batch_sizes),
         }
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
 
 
 def gradient_noise_scale(

@@ -29,7 +29,6 @@ from analysis.forms.base import Array
 from analysis.jackknife import Jackknife
 from analysis.json_values import json_value
 from analysis.summary_table import Summary, format_number
-from analysis.verdict import PROVISIONAL
 
 __all__ = ["FitStatus", "IntervalMethod", "PowerLawFit", "fit_power_law"]
 
@@ -277,8 +276,6 @@ class PowerLawFit:
             notes.append(f"Best {', '.join(self.choose)} at each size, scored on left-out seeds.")
         if self.curve.binomial_variance.any():
             notes.append("Intervals include the sampling of the held-out set (few errors in it).")
-        if self.ci is not None:
-            notes.append(PROVISIONAL)
         return tuple(notes)
 
     def _require_interval(self, level: float) -> None:

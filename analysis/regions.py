@@ -17,7 +17,6 @@ from analysis.jackknife import Jackknife
 from analysis.json_values import json_value
 from analysis.power_law import LEVEL, PowerLawFit
 from analysis.summary_table import Summary, format_number
-from analysis.verdict import PROVISIONAL
 
 __all__ = ["CurveRegions", "curve_regions"]
 
@@ -74,7 +73,7 @@ class CurveRegions:
             title="Regions of the learning curve",
             facts=facts,
             table=table,
-            notes=(self.reason, PROVISIONAL),
+            notes=(self.reason,),
         )
 
     def to_dict(self) -> dict[str, Any]:

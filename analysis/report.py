@@ -11,8 +11,9 @@ import json
 import os
 import tempfile
 from base64 import b64encode
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
 from os import PathLike
@@ -21,21 +22,36 @@ from typing import Any
 
 import altair as alt
 import jinja2
-import numpy as np
 import pandas as pd
 import vl_convert
 from markupsafe import Markup
 
 from analysis import columns
-from analysis.batch_charts import batch_curves_chart, optimum_chart
-from analysis.batch_law import BatchSizeLaw
+from analysis.batch_charts import batch_curves_chart
 from analysis.chart_style import interval_text
-from analysis.charts import curve_table, exponents_chart, learning_curve_chart
+from analysis.charts import learning_curve_chart
+from analysis.collapse_chart import collapse_chart
 from analysis.errors import FitError
-from analysis.law_analysis import LawAnalysis, brief_summary, control_sentence
+from analysis.exponent_chart import exponents_chart
+from analysis.law_analysis import LawAnalysis, control_sentence
+from analysis.optimum_chart import optimum_chart
 from analysis.power_law import PowerLawFit
-from analysis.store_analysis import GridAnalysis, StoreAnalysis, analyze_store, verdict_table
-from analysis.summary_table import format_number
+from analysis.report_tables import (
+    estimator_table,
+    optimum_table,
+    point_table,
+    rival_table,
+    texts_of,
+)
+from analysis.store_analysis import (
+    MEASURED,
+    GridAnalysis,
+    StoreAnalysis,
+    analyze_store,
+    exponent_table,
+    verdict_table,
+)
+from analysis.summary_table import Summary
 
 __all__ = ["analyze_store", "report_html", "write_report"]
 
@@ -79,9 +95,10 @@ def report_html(analyzed: StoreAnalysis) -> str:
         "title": f"Scaling {'study' if len(analyzed.studies) == 1 else 'studies'} "
         + ", ".join(analyzed.studies),
         "analyzed": analyzed,
+        "measured": MEASURED,
         "date": f"{analyzed.analyzed_at:%Y-%m-%d %H:%M} UTC",
         "verdicts": _verdict_groups(verdicts),
-        "exponents": page.add(exponents_chart(verdicts)),
+        "exponents": page.add(exponents_chart(exponent_table(analyzed))),
         "grids": [_grid(grid, page) for grid in analyzed.grids],
         "specs": page.specs,
     }
@@ -120,6 +137,7 @@ def _embedded(spec: Mapping[str, Any]) -> Markup:
     return Markup(text)
 
 
+@cache
 def _script() -> str:
     """Return Vega, Vega-Lite, Vega-Embed and `DRAW` as one script."""
     release = ".".join(alt.SCHEMA_VERSION.split(".")[:2])
@@ -178,72 +196,45 @@ def _law(law: LawAnalysis, grid: GridAnalysis, page: _Page) -> dict[str, Any]:
         return content
     if isinstance(result, PowerLawFit):
         charts: list[alt.TopLevelMixin | None] = [learning_curve_chart(result, law.cells)]
-        tables = {"Points": (_points(result, law.cells), True)}
+        tables = {"Points": (point_table(result, law.cells), True)}
     else:
-        charts = [batch_curves_chart(result, law.cells), optimum_chart(result)]
-        tables = {f"Optima of {len(result.optima)} groups": (_optima(result), False)}
-    summary = brief_summary(result)
+        curves = batch_curves_chart(result, law.cells)
+        charts = [curves, collapse_chart(result), optimum_chart(result)]
+        tables = {
+            "Exponents by both estimators, and of the stability edge": (
+                estimator_table(law),
+                True,
+            ),
+            "Rival laws, by how well they foretell the optimum of a group left out": (
+                rival_table(result),
+                True,
+            ),
+            f"Optima of {len(result.optima)} groups": (optimum_table(result), False),
+        }
     return content | {
         "used": f"{result.n_cells} of the grid's {grid.counts.planned} cells are in this analysis.",
         "charts": [name for chart in charts if (name := page.add(chart))],
-        "summary": summary,
-        "estimates": _rows(summary.table.reset_index(names="")),
+        "summary": _summary(result.summary()),
+        "answers": [
+            {
+                "question": answer.question,
+                "problem": answer.problem,
+                "summary": answer.result and _summary(answer.result.summary()),
+            }
+            for answer in law.answers
+        ],
         "tables": tables,
         "cell_ids": result.cell_ids,
     }
 
 
-def _points(fit: PowerLawFit, cells: pd.DataFrame) -> dict[str, Any]:
-    points = curve_table(fit, cells)
-    table = pd.DataFrame(
-        {
-            fit.x: points["size"],
-            "mean error": points["error"],
-            "interval": [
-                interval_text(low, high, 4, general=True)
-                for low, high in points[["lower", "upper"]].to_numpy()
-            ],
-            "kind of interval": points["interval"],
-            "seeds": points["seeds"],
-            "in the fit": ["yes" if used else "no" for used in points["used"]],
-        }
-    )
-    if "agreed" in fit.points:
-        chosen = fit.points[[f"best_{name}" for name in fit.choose]].itertuples(index=False)
-        table["best choice"] = [
-            ", ".join(map(" ".join, zip(fit.choose, _texts(row), strict=True))) for row in chosen
-        ]
-    return _rows(table)
-
-
-def _optima(law: BatchSizeLaw) -> dict[str, Any]:
-    optima = law.optima
-    bounds = np.exp2(optima[["log2_lower", "log2_upper"]].to_numpy(dtype=float))
-    table = optima[[columns.LEARNING_RATE, columns.TRAIN_EXAMPLES, columns.MOMENTUM]].assign(
-        label=optima["label"].astype(str),
-        B_opt=["–" if np.isnan(b) else format_number(b) for b in optima["optimal_batch_size"]],
-        between=[interval_text(low, high, 4, general=True) for low, high in bounds],
-        seeds=optima["seeds"],
-        cells=optima["n_cells"],
-    )
-    return _rows(table)
-
-
-def _rows(table: pd.DataFrame) -> dict[str, Any]:
+def _summary(summary: Summary) -> dict[str, Any]:
     return {
-        "columns": [str(name) for name in table.columns],
-        "rows": [list(_texts(row)) for row in table.itertuples(index=False)],
+        "title": summary.title,
+        "facts": summary.facts,
+        "table": texts_of(summary.table),
+        "notes": summary.notes,
     }
-
-
-def _texts(row: Iterable[Any]) -> Iterator[str]:
-    for value in row:
-        if isinstance(value, float) and value == int(value if np.isfinite(value) else 0.5):
-            yield f"{value:.0f}"
-        elif isinstance(value, float):
-            yield "–" if np.isnan(value) else format_number(value)
-        else:
-            yield str(value)
 
 
 def _shortened(message: str) -> str:

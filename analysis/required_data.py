@@ -19,7 +19,6 @@ from analysis.jackknife import Jackknife
 from analysis.json_values import json_value
 from analysis.power_law import LEVEL, PowerLawFit
 from analysis.summary_table import Summary, format_number
-from analysis.verdict import PROVISIONAL
 
 __all__ = ["DataForError", "Reach", "data_for_error", "data_multiple", "model_multiple"]
 
@@ -87,7 +86,7 @@ class DataForError:
             title="Data for a target error",
             facts=facts,
             table=table.set_index(pd.Index([self.x, "multiple of largest"])),
-            notes=(f"Status: {self.status}.", PROVISIONAL),
+            notes=(f"Status: {self.status}.",),
         )
 
     def to_dict(self) -> dict[str, Any]:

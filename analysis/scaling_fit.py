@@ -25,7 +25,6 @@ from analysis.profile_likelihood import profile_intervals
 from analysis.scaling_rows import ScalingRows, scaling_rows
 from analysis.scaling_status import ScalingStatus, scaling_status
 from analysis.summary_table import Summary, format_number
-from analysis.verdict import PROVISIONAL
 
 __all__ = ["FitResult", "ScalingInterval", "ScalingStatus", "fit_scaling_law"]
 
@@ -170,8 +169,6 @@ class FitResult:
         notes = [f"Status: {self.status}.", *self.flags]
         if self.ci == ScalingInterval.BOOTSTRAP:
             notes.append(DIAGNOSTIC)
-        if self.ci is not None:
-            notes.append(PROVISIONAL)
         return tuple(notes)
 
     def _profile(self, level: float) -> Array:

@@ -1,7 +1,7 @@
 """Every law that the grids of a store can speak to, fitted, with what became of their cells."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -12,30 +12,35 @@ from urllib.parse import urlsplit
 import pandas as pd
 
 from analysis import columns
-from analysis.batch_law import BatchSizeLaw
 from analysis.json_values import json_value
 from analysis.law_analysis import (
     NOTHING_TO_ASK,
-    RESERVES,
     LawAnalysis,
     ask_laws,
-    brief_summary,
     control_sentence,
+    law_exponents,
     law_verdicts,
 )
 from analysis.loading import ATTEMPTS, FAILED, load_cells, load_grids, select_grids
-from analysis.verdict import PROVISIONAL
 
 __all__ = [
+    "MEASURED",
     "CellCounts",
     "GridAnalysis",
     "StoreAnalysis",
     "analyze_store",
+    "exponent_table",
     "verdict_table",
 ]
 
 DOCUMENT_VERSION = 1
 """Raised when the meaning of a field of `StoreAnalysis.to_dict` changes."""
+
+MEASURED = (
+    "How often these methods are right was measured on tables of known truth: docs/validation.md "
+    "has the figures, and what does not stand there was not measured."
+)
+"""Said once of all numbers, by every report."""
 
 COUNTS = (
     columns.WORKLOAD_VERSION,
@@ -117,13 +122,6 @@ class StoreAnalysis:
         packages = ("scaling-study", "numpy", "scipy", "pandas")
         return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
-    @property
-    def reserves(self) -> tuple[str, ...]:
-        """What to keep in mind of all its numbers, said once and not with every law."""
-        fits = [law.result for grid in self.grids for law in grid.laws]
-        peaks = any(isinstance(fit, BatchSizeLaw) for fit in fits)
-        return RESERVES if peaks else (PROVISIONAL,)
-
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for strict JSON: NaN is null, unbounded is "inf" or "-inf"."""
         return {
@@ -131,7 +129,7 @@ class StoreAnalysis:
             "store": self.store,
             "analyzed_at": self.analyzed_at.isoformat(timespec="seconds"),
             "versions": self.versions,
-            "provisional": PROVISIONAL,
+            "measured": MEASURED,
             "unbounded": ["inf", "-inf"],
             "grids": [grid.to_dict() for grid in self.grids],
         }
@@ -144,13 +142,8 @@ class StoreAnalysis:
             if grid.remark:
                 blocks.append(grid.remark)
             for law in grid.laws:
-                where = f"{law.part_name}: " if law.part else ""
-                if law.result is None:
-                    blocks.append(f"{where}no {law.law} of {law.y}. {law.problem}")
-                else:
-                    blocks.append(f"{where}{law.law}, {law.y}\n{brief_summary(law.result)}")
-                blocks.extend(control_sentence(control) for control in law.controls)
-        return "\n\n".join([*blocks, "\n".join(self.reserves)])
+                blocks.extend(_law_texts(law))
+        return "\n\n".join([*blocks, MEASURED])
 
 
 def analyze_store(
@@ -205,6 +198,26 @@ def verdict_table(analyzed: StoreAnalysis) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*names, "n_cells", "seeds"])
 
 
+def exponent_table(analyzed: StoreAnalysis) -> pd.DataFrame:
+    """Return one row a factor and estimator of each batch-size law.
+
+    Columns `study`, `grid`, `part`, `factor`, `estimator` (peaks, collapse, stability edge),
+    `judged` (whether the verdict is by it), `exponent`, `standard_error`, `lower95`, `upper95`,
+    `lower90`, `upper90`, `claimed` and `margin` (NaN for the edge, which no law claims),
+    `verdict` (empty where not judged), `n_cells`, `seeds`.
+    """
+    rows = [
+        {"study": grid.study, "grid": grid.grid, "part": law.part_name, **row}
+        for grid in analyzed.grids
+        for law in grid.laws
+        for row in law_exponents(law)
+    ]
+    numbers = ["exponent", "standard_error", "lower95", "upper95", "lower90", "upper90"]
+    names = ["study", "grid", "part", "factor", "estimator", "judged", *numbers]
+    names += ["claimed", "margin", "verdict", "n_cells", "seeds"]
+    return pd.DataFrame(rows, columns=names)
+
+
 def _analyze_grid(study: str, grid: str, cells: pd.DataFrame, members: pd.Series) -> GridAnalysis:
     known = cells[cells[columns.CELL_ID].isin(members)]
     failed = known[columns.STATUS] == FAILED
@@ -231,6 +244,15 @@ def _analyze_grid(study: str, grid: str, cells: pd.DataFrame, members: pd.Series
         remark=remark,
         failures=known.loc[failed, [columns.CELL_ID, ATTEMPTS, columns.ERROR_MESSAGE]],
     )
+
+
+def _law_texts(law: LawAnalysis) -> Iterator[str]:
+    where = f"{law.part_name}: " if law.part else ""
+    if law.result is None:
+        yield f"{where}no {law.law} of {law.y}. {law.problem}"
+        return
+    yield f"{where}{law.law}, {law.y}\n{law.result.summary()}"
+    yield from (control_sentence(control) for control in law.controls)
 
 
 def _without_credentials(store: str | PathLike[str]) -> str:

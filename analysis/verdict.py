@@ -17,7 +17,6 @@ from scipy.special import stdtr, stdtrit
 from analysis.evidence import Evidence, hidden_optima, inestimable, lacking_identification
 
 __all__ = [
-    "PROVISIONAL",
     "Evidence",
     "Judgement",
     "Verdict",
@@ -29,9 +28,6 @@ __all__ = [
     "t_interval",
     "undecided",
 ]
-
-PROVISIONAL = "Intervals are provisional until calibrated: their coverage is not yet certified."
-"""Printed by every summary until the suite has measured coverage and false-positive rates."""
 
 
 class Verdict(StrEnum):

@@ -336,7 +336,8 @@ def test_the_summary_says_what_the_verdicts_rest_on() -> None:
 
 
 def test_the_summary_says_once_what_several_factors_share() -> None:
-    text = str(check_batch_size_law(cells_of((1, 1, 1)).query("seed < 3")).summary())
+    summary = check_batch_size_law(cells_of((1, 1, 1)).query("seed < 3")).summary()
+    text = " ".join(str(summary).split())
     assert "learning_rate, train_examples, momentum: unidentified. There are 3" in text
     assert text.count("There are 3 complete seeds") == 1
 

@@ -1,4 +1,3 @@
-import json
 import struct
 
 import numpy as np
@@ -6,11 +5,18 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis import check_batch_size_law, fit_power_law
-from analysis.batch_charts import batch_curves_chart, optimum_chart
-from analysis.chart_style import interval_text, log_axis
-from analysis.charts import chart_png, curve_table, exponents_chart, learning_curve_chart
-from tests.analysis.stores import batch_law_cells, cell_rows, learning_curve_cells
+from analysis import curve_regions, fit_power_law
+from analysis.chart_style import interval_text, log_axis, shades
+from analysis.charts import (
+    EXTRAPOLATED,
+    chart_png,
+    curve_lines,
+    curve_table,
+    learning_curve_chart,
+    region_table,
+)
+from tests.analysis.chart_specs import misplaced, spec_of, tables, words
+from tests.analysis.stores import cell_rows, learning_curve_cells
 
 DIGITS = 1e-5
 """Relative tolerance of numbers in a chart, which are rounded to six significant digits."""
@@ -27,75 +33,43 @@ def curve_fit(curve_cells):
 
 
 @pytest.fixture(scope="module")
-def law_cells():
-    return batch_law_cells(exponents=(1.0, 0.5, 1.0), scale=0.2)
-
-
-@pytest.fixture(scope="module")
-def law(law_cells):
-    return check_batch_size_law(law_cells)
-
-
-def verdict_rows(law, **changes):
-    rows = law.exponents.drop(columns="standard_error").reset_index()
-    rows = rows.assign(
-        study="s", grid="g", part="", claimed=1.0, margin=law.margin, n_cells=law.n_cells, seeds=5
+def floored_cells():
+    return learning_curve_cells(
+        floor=0.06, exponent=-0.6, sizes=[64 * 2**k for k in range(13)], noise=0.02
     )
-    rows["verdict"] = [str(law.verdicts[factor]) for factor in rows["factor"]]
-    return rows.assign(**changes)
 
 
-def spec_of(chart):
-    """The definition as strict JSON reads it back, its data where they are used."""
-    spec = json.loads(json.dumps(chart.to_dict(), allow_nan=False))
-    return inlined(spec, spec.pop("datasets"))
-
-
-def inlined(node, datasets):
-    if isinstance(node, list):
-        return [inlined(value, datasets) for value in node]
-    if not isinstance(node, dict):
-        return node
-    if isinstance(node.get("data"), dict):
-        node = node | {"data": datasets[node["data"]["name"]]}
+def curves():
+    """Tables of learning curves of every kind that a chart must bear, by name."""
+    flat = cell_rows(lambda *point: 0.3, train_examples=[64, 256, 1024, 4096])
     return {
-        name: value if name == "data" else inlined(value, datasets) for name, value in node.items()
+        "plain": (learning_curve_cells(), {}),
+        "few held-out examples": (learning_curve_cells(), {"validation_examples": 300}),
+        "chosen": (learning_curve_cells(model_size=(64, 256)), {}),
+        "flat": (flat, {}),
+        "line": (learning_curve_cells(floor=0.0), {"form": "M1"}),
+        "bent": (learning_curve_cells(), {"form": "M3"}),
+        "profile": (learning_curve_cells(), {"ci": "profile", "choose": ()}),
+        "one seed": (learning_curve_cells(seeds=1), {"ci": None}),
     }
 
 
-def tables(node):
-    """Every table of data in a definition, in order."""
-    if isinstance(node, dict):
-        if "data" in node:
-            yield pd.DataFrame(node["data"])
-        for name, value in node.items():
-            if name != "data":
-                yield from tables(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from tables(value)
-
-
-def words(spec):
-    return " ".join([spec["title"]["text"], *spec["title"]["subtitle"]])
-
-
-def test_every_chart_says_how_many_cells_and_seeds_and_what_its_intervals_are(
-    curve_fit, curve_cells, law, law_cells
-):
-    charts = {
-        "curve": (learning_curve_chart(curve_fit, curve_cells), curve_fit.n_cells, "95 %"),
-        "batch": (batch_curves_chart(law, law_cells), law.n_cells, "range of the seeds"),
-        "optimum": (optimum_chart(law), law.n_cells, "95 %"),
-        "exponents": (exponents_chart(verdict_rows(law)), law.n_cells, "95 %"),
-    }
-    for name, (chart, n_cells, interval) in charts.items():
-        spec = spec_of(chart)
-        said = words(spec)
-        assert f"{n_cells} cells" in said, name
-        assert "5 seeds" in said, name
-        assert interval in said, name
-        assert spec["description"].startswith(spec["title"]["text"]), name
+@pytest.mark.parametrize("kind", curves())
+def test_every_learning_curve_is_drawn_inside_its_frame_with_n_and_its_interval(kind):
+    cells, options = curves()[kind]
+    fit = fit_power_law(cells, **options)
+    spec = spec_of(learning_curve_chart(fit, cells))
+    assert misplaced(spec) == []
+    said = words(spec)
+    assert f"{fit.n_cells} cells, {len(fit.seeds)} seed" in said
+    assert f"{fit.points['used'].sum()} of {len(fit.points)} sizes" in said
+    assert spec["description"].startswith(spec["title"]["text"])
+    method = {None: "without interval", "profile": "profile likelihood"}
+    told = method.get(fit.ci and str(fit.ci), "jackknife over seeds")
+    assert told in said
+    assert ("95 % interval" in said) is (fit.ci is not None)
+    # what fits the chart's width
+    assert max(map(len, spec["title"]["subtitle"])) <= 152
 
 
 def test_png_has_the_size_that_was_asked_for(curve_fit, curve_cells):
@@ -166,13 +140,60 @@ def test_the_whole_band_of_a_curve_is_inside_its_frame(curve_cells):
     band = fit.predict_interval(np.unique(cells["train_examples"]))
     bars = curve_table(fit, cells)
     assert band["lower"].min() < 0.9 * bars["lower"].min()
-    layers = spec_of(learning_curve_chart(fit, cells))["layer"]
+    layers = spec_of(learning_curve_chart(fit, cells))["vconcat"][0]["layer"]
     (low, high) = next(
         layer["encoding"]["y"]["scale"]["domain"]
         for layer in layers
-        if "scale" in layer["encoding"]["y"]
+        if "scale" in layer["encoding"].get("y", {})
     )
     assert low <= band["lower"].min() < band["upper"].max() <= high
+
+
+def test_a_curve_goes_on_dashed_beyond_its_sizes_with_the_band_of_the_fit(curve_fit, curve_cells):
+    lines = curve_lines(curve_fit)
+    beyond = lines[lines["beyond"]]
+    assert beyond["size"].iloc[[0, -1]].tolist() == pytest.approx([8192, EXTRAPOLATED * 8192])
+    expected = curve_fit.predict_interval(beyond["size"])
+    np.testing.assert_allclose(beyond[["error", "lower", "upper"]], expected)
+    main = spec_of(learning_curve_chart(curve_fit, curve_cells))["vconcat"][0]
+    drawn = [layer for layer in main["layer"] if layer["mark"]["type"] == "line"]
+    dashes = {pd.DataFrame(of["data"])["beyond"].all(): of["mark"]["strokeDash"] for of in drawn}
+    assert dashes == {False: [1, 0], True: [5, 4]}
+
+
+def test_nothing_bounds_an_unidentified_curve_beyond_its_sizes():
+    cells, _ = curves()["flat"]
+    fit = fit_power_law(cells)
+    lines = curve_lines(fit).set_index("beyond")
+    assert lines.loc[True, ["lower", "upper"]].isna().all(axis=None)
+    assert lines.loc[False, ["lower", "upper"]].notna().all(axis=None)
+    assert "its band has no bounds there" in words(spec_of(learning_curve_chart(fit, cells)))
+
+
+def test_residuals_are_the_errors_over_the_fitted_ones(curve_fit, curve_cells):
+    table = curve_table(curve_fit, curve_cells)
+    used = table[table["used"]]
+    expected = np.exp(curve_fit.means[0]) / curve_fit.predict(curve_fit.curve.size) - 1
+    np.testing.assert_allclose(used["residual"], expected)
+    assert table.loc[~table["used"], "residual"].isna().all()
+    beneath = spec_of(learning_curve_chart(curve_fit, curve_cells))["vconcat"][1]
+    drawn = next(table for table in tables(beneath) if "residual" in table)
+    names = ["residual", "residual_lower", "residual_upper"]
+    # six digits of numbers of a few percent
+    np.testing.assert_allclose(drawn[names], used[names], rtol=DIGITS)
+
+
+def test_regions_begin_where_the_analysis_of_regions_has_them(floored_cells, curve_fit):
+    fit = fit_power_law(floored_cells)
+    regions = curve_regions(fit)
+    table = region_table(fit, regions).set_index("region")
+    assert list(table.index) == ["power law", "floor"]
+    assert table.loc["floor", "start"] == table.loc["power law", "end"] == regions.floor_begins
+    said = words(spec_of(learning_curve_chart(fit, floored_cells)))
+    assert f"Floor from {regions.floor_begins:.4g} on, 95 % interval" in said
+    table = region_table(curve_fit, curve_regions(curve_fit)).set_index("region")
+    assert list(table.index) == ["small data", "power law"]
+    assert 64 < table.loc["small data", "end"] < 128
 
 
 def test_an_unidentified_curve_is_drawn_with_its_status():
@@ -184,81 +205,14 @@ def test_an_unidentified_curve_is_drawn_with_its_status():
     assert str(fit.status) in words(spec)
 
 
-def test_batch_curves_are_means_and_ranges_over_seeds_never_raw_rows(law, law_cells):
-    (data,) = tables(spec_of(batch_curves_chart(law, law_cells)))
-    curves = data[data["kind"] == "curve"]
-    # Four learning rates are the colour, four momenta the row, three shards the column.
-    drawn = curves.set_index(["colour", "column", "row", "batch"]).sort_index()
-    used = law_cells[law_cells["cell_id"].isin(law.cell_ids)]
-    by = ["learning_rate", "train_examples", "momentum", "batch_size"]
-    expected = used.groupby(by)["validation_error"].agg(["mean", "min", "max"]).sort_index()
-    assert len(drawn) == len(expected)
-    np.testing.assert_allclose(drawn[["error", "lower", "upper"]], expected, rtol=DIGITS)
-    assert (data["kind"] == "optimum").sum() == len(law.optima)
+def test_as_many_colours_as_levels_from_dark_to_light():
+    def lightness(colour):
+        return sum(int(colour[i : i + 2], 16) for i in (1, 3, 5))
 
-
-def test_a_censored_optimum_is_marked_with_the_side_on_which_it_lies(law_cells):
-    high = check_batch_size_law(batch_law_cells(scale=1.0))
-    low = check_batch_size_law(batch_law_cells(scale=1e-6))
-    for law, side in ((high, "censored above"), (low, "censored below")):
-        (data,) = tables(spec_of(batch_curves_chart(law, law_cells)))
-        assert side in set(data["optimum"].dropna())
-        assert not {"censored above", "censored below"} - {side} & set(data["optimum"].dropna())
-
-
-def test_a_page_of_too_many_curves_shows_some_and_says_which():
-    cells = batch_law_cells(
-        train_examples=[512 * 2**k for k in range(8)],
-        learning_rate=[0.05 * 2**k for k in range(8)],
-        momentum=[0.0],
-        batch_size=[1, 4, 16, 64, 256],
-        seeds=2,
-    )
-    spec = spec_of(batch_curves_chart(check_batch_size_law(cells), cells))
-    (data,) = tables(spec)
-    assert data["colour"].nunique() == 6
-    assert "6 of 8 values of learning_rate" in words(spec)
-    assert {0.05, 6.4} <= set(data["colour"])
-
-
-def test_optima_are_drawn_about_a_line_of_the_fitted_exponent_and_one_of_slope_1(law):
-    spec = spec_of(optimum_chart(law))
-    assert len(spec["hconcat"]) == 3
-    for factor, panel in zip(law.exponents.index, spec["hconcat"], strict=True):
-        line = next(table for table in tables(panel) if "one" in table)
-        run = np.log2(line["value"].iloc[-1] / line["value"].iloc[0])
-        rise = np.log2(line["optimum"].iloc[-1] / line["optimum"].iloc[0])
-        # Six digits at both ends of a line of two octaves or more.
-        assert rise / run == pytest.approx(law.exponents.loc[factor, "exponent"], abs=1e-4)
-        assert np.log2(line["one"].iloc[-1] / line["one"].iloc[0]) / run == pytest.approx(1.0)
-        assert str(law.verdicts[factor]) in panel["title"]["text"]
-
-
-def test_interior_optima_scatter_about_the_line_once_the_other_factors_are_taken_out(law):
-    """A wrong sign or centre of the adjustment would move points by octaves."""
-    panel = spec_of(optimum_chart(law))["hconcat"][1]
-    data = list(tables(panel))
-    line = next(table for table in data if "one" in table)
-    points = next(
-        table for table in data if "mark" in table and (table["mark"] == "interior").any()
-    )
-    points = points[points["mark"] == "interior"]
-    fitted = np.interp(np.log2(points["value"]), np.log2(line["value"]), np.log2(line["optimum"]))
-    residual = np.log2(points["optimum"].astype(float)) - fitted
-    assert residual.abs().max() < 6 * law.residual_octaves
-
-
-def test_exponents_stand_in_the_band_of_the_margin_with_their_verdict_in_words(law):
-    data, *_ = tables(spec_of(exponents_chart(verdict_rows(law))))
-    np.testing.assert_allclose(data["band_low"], 1 - law.margin)
-    np.testing.assert_allclose(data["band_high"], 1 + law.margin)
-    refuted = data[data["place"].str.startswith("training examples")].iloc[0]
-    assert "refuted" in refuted["text"]
-    assert interval_text(*law.conf_int().loc["train_examples"], 2) in refuted["text"]
-
-
-def test_there_is_no_chart_of_exponents_without_an_estimate(law):
-    assert exponents_chart(verdict_rows(law, exponent=np.nan)) is None
+    for count in range(1, 12):
+        colours = shades(count)
+        assert len(set(colours)) == count
+        assert sorted(colours, key=lightness) == colours
 
 
 def test_intervals_are_written_with_open_ends_where_unbounded():

@@ -10,9 +10,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import FitError, Verdict, check_batch_size_law, fit_power_law, load_cells
+from analysis import (
+    FitError,
+    Verdict,
+    backtest,
+    check_batch_size_law,
+    curve_regions,
+    data_for_error,
+    fit_model_size_law,
+    fit_power_law,
+    load_cells,
+)
+from analysis.law_analysis import law_exponents
 from analysis.report import analyze_store, report_html, write_report
-from analysis.store_analysis import verdict_table
+from analysis.store_analysis import MEASURED, exponent_table, verdict_table
 from tests.analysis.stores import batch_law_cells, learning_curve_cells, write_store
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"' & <!-- {{ 7 * 7 }}"
@@ -192,6 +203,80 @@ def test_a_learning_curve_is_never_the_best_over_an_axis_of_the_workload(tmp_pat
     assert {law.result.choose for law in grid.laws} == {("model_size",)}
 
 
+def test_a_learning_curve_is_asked_what_the_public_functions_answer(store, analyzed, page):
+    law = grid_of(analyzed, HOSTILE).laws[0]
+    cells = load_cells(store, grid=HOSTILE)
+    fit = fit_power_law(cells)
+    half = float(fit.predict(fit.curve.size.max())) / 2
+    expected = [
+        curve_regions(fit),
+        data_for_error(fit, half),
+        backtest(cells, forms=("M1", "M2", "M3")),
+        fit_model_size_law(cells, model_size="model_size"),
+    ]
+    assert [str(answer.result.summary()) for answer in law.answers] == [
+        str(result.summary()) for result in expected
+    ]
+    text = " ".join("".join(page.text).split())
+    for answer in law.answers:
+        assert answer.question in text
+        assert answer.result.summary().title in text
+    assert f"Target: {half:.4g}." in text
+
+
+def test_a_question_that_has_no_answer_says_why(tmp_path):
+    """The best model size may depend on the batch size, so that no law of it alone is fitted."""
+    cells = learning_curve_cells(model_size=(64, 256), batch_size=(16, 32))
+    store = write_store(tmp_path, {"s": {"g": cells}})
+    analyzed = analyze_store(store)
+    *answered, asked = analyzed.grids[0].laws[0].answers
+    assert all(answer.result is not None and not answer.problem for answer in answered)
+    assert asked.result is None
+    assert "varies batch_size too" in asked.problem
+    assert f"Not answered: {asked.problem}" in report_html(analyzed)
+    document = analyzed.to_dict()["grids"][0]["laws"][0]["answers"]
+    assert document[-1] == {
+        "question": asked.question,
+        "problem": asked.problem,
+        "result": None,
+    }
+
+
+def test_exponents_stand_with_every_estimator_and_verdicts_with_the_one_asked_for(analyzed, page):
+    law = grid_of(analyzed, "batch_law").laws[0].result
+    table = exponent_table(analyzed).set_index(["factor", "estimator"])
+    for name, frame in {"peaks": law.peaks, "collapse": law.collapse.exponents}.items():
+        found = table.xs(name, level="estimator")[frame.columns]
+        pd.testing.assert_frame_equal(found, frame, check_names=False)
+    assert table["judged"].sum() == 3
+    assert set(table.loc[table["judged"], "verdict"]) == {"supported"}
+    assert set(table.loc[~table["judged"], "verdict"]) == {""}
+    assert not list(law_exponents(grid_of(analyzed, HOSTILE).laws[0]))
+    rows = table_of(page, "Exponents by both estimators")
+    assert [row[-1] for row in rows if row[1] == "collapse"] == ["not asked"] * 3
+
+
+def test_rivals_stand_in_the_order_of_their_scores(analyzed, page):
+    law = grid_of(analyzed, "batch_law").laws[0].result
+    rows = table_of(page, "Rival laws")
+    assert [row[0] for row in rows] == list(law.rivals.index)
+    assert [row[4] for row in rows] == [f"{score:.4g}" for score in law.rivals["log_score"]]
+
+
+def table_of(page, caption):
+    """The rows of the table that stands under a caption."""
+    text = [piece.strip() for piece in page.text]
+    (start,) = [at for at, piece in enumerate(text) if piece.startswith(caption)]
+    end = next(
+        at
+        for at in range(start, len(text))
+        if text[at].startswith(("Optima of", "Rival")) and at > start
+    )
+    words = [piece for piece in text[start + 1 : end] if piece]
+    width = {"Exponents": 7, "Rival": 6}[caption.split()[0]]
+    return [words[at : at + width] for at in range(width, len(words), width)]
+
+
 def test_each_supported_factor_has_its_negative_control(analyzed, html):
     controls = grid_of(analyzed, "batch_law").laws[0].controls
     assert [control.factor for control in controls] == [
@@ -335,9 +420,9 @@ def test_the_policy_allows_this_script_alone_and_no_network(page):
     ]
 
 
-def test_page_says_when_from_what_and_how_provisional(page, analyzed, store):
+def test_page_says_when_from_what_and_where_its_methods_were_measured(page, analyzed, store):
     text = " ".join("".join(page.text).split())
-    assert "provisional until calibrated" in text
+    assert "docs/validation.md" in text
     assert str(store) in text
     assert f"{analyzed.analyzed_at:%Y-%m-%d}" in text
     assert "arXiv:1710.06451" in text
@@ -345,8 +430,8 @@ def test_page_says_when_from_what_and_how_provisional(page, analyzed, store):
 
 def test_what_holds_of_all_laws_is_said_once(page, analyzed):
     text = " ".join("".join(page.text).split())
-    for reserve in ("peaks alone", "provisional until calibrated"):
-        assert text.count(reserve) == analyzed.summary().count(reserve) == 1
+    assert text.count(MEASURED) == analyzed.summary().count(MEASURED) == 1
+    assert (Path(__file__).parents[2] / "docs" / "validation.md").exists()
 
 
 def test_page_lists_the_cells_behind_each_law(page, analyzed):

@@ -103,7 +103,7 @@ def test_bootstrap_draws_are_refits_to_rows_drawn_with_replacement():
     pd.testing.assert_frame_equal(again.draws, fit.draws)
     expected = np.quantile(fit.draws["beta"], [0.025, 0.975])
     np.testing.assert_allclose(fit.conf_int().loc["beta"], expected)
-    assert DIAGNOSTIC in str(fit.summary())
+    assert DIAGNOSTIC in fit.summary().notes
 
 
 def test_rows_are_annotated_and_none_is_dropped():
