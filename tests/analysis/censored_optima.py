@@ -21,10 +21,10 @@ from scipy import stats
 
 from analysis import OptimumLabel, Verdict, check_batch_size_law
 from analysis.batch_grid import arrange_batch_grid
-from analysis.censored_regression import fit_interval_censored
-from analysis.jackknife import Jackknife
+from analysis.law_judgement import MARGIN
 from analysis.optimum import find_peaks
-from analysis.verdict import t_interval
+from analysis.peak_regression import PeakObservations, evidence, regress_peaks
+from analysis.verdict import judge_factor, t_interval
 from tests.analysis.published_data import published
 
 Floats = NDArray[np.float64]
@@ -51,7 +51,10 @@ class Told:
     pooled_naive: tuple[float, float, float]
     """Exponent and 95 % interval of the regression of all argmins, by least squares."""
     pooled: tuple[float, float, float]
-    """The same by interval-censored regression, jackknife over seeds."""
+    """The same by `regress_peaks`, interval-censored, jackknife over seeds; infinite bounds where
+    fewer than three learning rates have an optimum inside the grid."""
+    pooled_verdict: str
+    """On that exponent, against 1."""
     residual_octaves: float
     """Standard deviation of optima about the latter."""
 
@@ -131,16 +134,20 @@ def _pooled(table: pd.DataFrame) -> dict[str, object]:
     folds = np.concatenate([np.ones((1, 5), dtype=bool), ~np.eye(5, dtype=bool)])
     peaks = find_peaks(grid, folds)
     factors = np.log2(grid.groups[list(FACTORS)].to_numpy(float))
+    # The regression's second and third factor are here width and weight decay.
+    observed = PeakObservations(factors, *peaks.observed, peaks.label, grid.seeds)
+    regression = regress_peaks(observed)
+    exponent, error = regression.exponents[0], np.sqrt(regression.covariance[0, 0])
     design = np.column_stack([np.ones(len(factors)), factors - factors.mean(axis=0)])
-    fits = fit_interval_censored(design, *peaks.observed)
-    slopes = fits.coefficients[:, 1:2]
-    error = float(Jackknife(slopes[0], slopes[1:]).standard_error[0])
     best = np.take_along_axis(grid.batch_sizes, grid.errors.mean(axis=0).argmin(1)[:, None], 1)
     return {
         "labels": Counter(str(label) for label in peaks.label),
         "pooled_naive": _least_squares(design, np.log2(best[:, 0])),
-        "pooled": (float(slopes[0, 0]), *t_interval(float(slopes[0, 0]), error, 4, 0.95)),
-        "residual_octaves": float(fits.scale[0]),
+        "pooled": (float(exponent), *t_interval(float(exponent), float(error), 4, 0.95)),
+        "pooled_verdict": str(
+            judge_factor(evidence(observed, regression, 0), margin=MARGIN).verdict
+        ),
+        "residual_octaves": regression.residual_octaves,
     }
 
 
@@ -167,6 +174,7 @@ HEAD = (
     "verdicts of slices",
     "slices with an interval",
     "interval-censored, all slices (95 %)",
+    "its verdict",
     "residual, octaves",
 )
 
@@ -195,10 +203,13 @@ def _cells(told: Told) -> tuple[str, ...]:
         verdicts,
         str(told.bounded),
         _interval(told.pooled),
+        told.pooled_verdict,
         f"{told.residual_octaves:.2f}",
     )
 
 
 def _interval(bounds: tuple[float, float, float]) -> str:
     estimate, lower, upper = bounds
+    if np.isinf(lower):
+        return f"{estimate:.3f} (-∞, ∞)"
     return f"{estimate:.3f} ({lower:.3f}, {upper:.3f})"

@@ -1,10 +1,14 @@
 """Fits of others, refitted to their own data: the rows of `tests.analysis.reproduction`."""
 
+import os
+import subprocess
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from tests.analysis import censored_optima
-from tests.analysis.published_data import published
+from tests.analysis.published_data import missing, published
 from tests.analysis.reproduction import (
     HOT_OBJECTIVE,
     SOURCES,
@@ -78,6 +82,17 @@ def test_a_table_that_is_missing_skips_a_test_and_fails_it_where_the_folder_is_n
         published("some.csv")
 
 
+def test_the_whole_check_ends_at_once_where_the_folder_of_published_data_is_not_there(tmp_path):
+    script = Path(__file__).parents[2] / ".ci" / "run"
+    folder = {"SCALING_STUDY_PUBLISHED_DATA": str(tmp_path / "nowhere")}
+    done = subprocess.run(
+        ["bash", script], env=os.environ | folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == f"{missing(tmp_path / 'nowhere')}\n"
+
+
 def test_the_intervals_of_censored_optima_are_told_beside_the_naive_slope():
     told = censored_optima.Told(
         dataset="car",
@@ -87,11 +102,12 @@ def test_the_intervals_of_censored_optima_are_told_beside_the_naive_slope():
         verdicts=censored_optima.Counter({"censored": 2}),
         bounded=0,
         pooled_naive=(0.4, 0.3, 0.5),
-        pooled=(0.2, 0.1, 0.3),
+        pooled=(0.2, -np.inf, np.inf),
+        pooled_verdict="censored",
         residual_octaves=2.0,
     )
     (*_, line) = censored_optima.markdown([told]).splitlines()
     assert line == (
         "| car, 1 | 4 | 75.0% | 25.0% | 0.0% | 0.0% | 2 | 1 | 0.30 (0.25, 0.35) | "
-        "0.400 (0.300, 0.500) | 2 censored | 0 | 0.200 (0.100, 0.300) | 2.00 |"
+        "0.400 (0.300, 0.500) | 2 censored | 0 | 0.200 (-∞, ∞) | censored | 2.00 |"
     )
