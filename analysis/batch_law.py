@@ -26,7 +26,7 @@ from analysis.collapse_regression import CollapseRegression
 from analysis.errors import FitError
 from analysis.factors import FACTORS, factor_octaves
 from analysis.json_values import json_value
-from analysis.law_judgement import MARGIN, Estimator, JudgedCurves, judge_curves
+from analysis.law_judgement import MARGIN, Estimator, judge_curves
 from analysis.optimum import ALPHA, BatchForm, Peaks, optima_frame
 from analysis.peak_regression import PeakObservations, PeakRegression
 from analysis.regime import regime_diagnostics, regime_flags
@@ -141,6 +141,7 @@ class BatchSizeLaw:
             ("Residual", self._residual()),
             ("Interval", "jackknife over seeds, 95%"),
             ("Labels", labels),
+            ("Held fixed", self.regime.get("held_fixed", "not known")),
         )
         equivalence = self.momentum_equivalence
         notes = (
@@ -237,6 +238,7 @@ def check_batch_size_law(
     chance_error: str | float = columns.CHANCE_ERROR,
     form: BatchForm = "B",
     estimator: Estimator | str = Estimator.PEAKS,
+    held_fixed: str | None = None,
     margin: float = MARGIN,
     alpha: float = ALPHA,
 ) -> BatchSizeLaw:
@@ -264,9 +266,13 @@ def check_batch_size_law(
         seed: column of the replicate, shared across batch sizes and groups.
         chance_error: a column or a number; the table's largest error where the column is absent.
         form: "B", or "B/(1-B/N)" for every batch size.
-        estimator: "peaks" or "collapse", which of them is judged; name it before looking.
+        estimator: "peaks" or "collapse": which of them is judged.
+        held_fixed: what all cells have alike: "steps", "cumulative learning rate", "examples" or
+            "epochs"; another table is refused. None: whatever it is, which `regime` then says.
         margin: δ in (0, 1).
         alpha: level at which a batch size counts as worse than the best.
+
+    Metric, form, estimator and what is held fixed make the question: name them before looking.
 
     Raises:
         FitError: the table cannot be analyzed as asked.
@@ -284,9 +290,9 @@ def check_batch_size_law(
         chance_error=chance_error,
     )
     octaves = factor_octaves(grid.groups, learning_rate, train_examples, momentum)
-    curves = judge_curves(
-        grid, octaves, form=form, estimator=Estimator.named(estimator), margin=margin, alpha=alpha
-    )
+    asked = Estimator.named(estimator)
+    curves = judge_curves(grid, octaves, form=form, margin=margin, alpha=alpha)
+    primary, judged = curves.exponents(asked), curves.judged[asked]
     optima = optima_frame(grid, curves.peaks, form=form)
     freedom = len(grid.seeds) - 1
     edge = find_stability_edge(curves.peaks, octaves, grid.seeds)
@@ -297,11 +303,11 @@ def check_batch_size_law(
         train_examples=train_examples,
         momentum=momentum,
         batch_size=batch_size,
+        held_fixed=held_fixed,
     )
-    judged = curves.judged
-    exponents = _exponents_frame(curves.primary, freedom)
+    exponents = _exponents_frame(primary, freedom)
     return BatchSizeLaw(
-        estimator=curves.estimator,
+        estimator=asked,
         exponents=exponents,
         peaks=_exponents_frame(curves.by_peaks, freedom),
         collapse=_collapse(curves.peaks, curves.by_collapse, freedom),
@@ -309,10 +315,10 @@ def check_batch_size_law(
         rivals=rank_rivals(curves.observations),
         verdicts={name: judgement.verdict for name, judgement in judged.items()},
         reasons={name: judgement.reason for name, judgement in judged.items()},
-        flags=(*_flags(curves, exponents, edge, y), *regime_flags(regime)),
+        flags=(*_flags(judged, curves.by_collapse, exponents, edge, y), *regime_flags(regime)),
         optima=optima,
         excluded=grid.excluded,
-        momentum_equivalence=_momentum_equivalence(curves.primary, judged, freedom, margin),
+        momentum_equivalence=_momentum_equivalence(primary, judged, freedom, margin),
         regime=regime,
         residual_octaves=curves.by_peaks.residual_octaves,
         y=y,
@@ -398,17 +404,23 @@ def _momentum_equivalence(
     }
 
 
-def _flags(curves: JudgedCurves, exponents: pd.DataFrame, edge: StabilityEdge, y: str) -> list[str]:
+def _flags(
+    judged: Mapping[str, Judgement],
+    collapse: CollapseRegression,
+    exponents: pd.DataFrame,
+    edge: StabilityEdge,
+    y: str,
+) -> list[str]:
     flags = [
         f"{name}: 1 itself excluded, though the exponent counts as 1 within the margin "
         f"(95 % interval [{low:.3f}, {high:.3f}])."
         for name, low, high in exponents[["lower95", "upper95"]].itertuples()
-        if curves.judged[name].verdict is Verdict.SUPPORTED and curves.judged[name].one_excluded
+        if judged[name].verdict is Verdict.SUPPORTED and judged[name].one_excluded
     ]
-    if curves.by_collapse.lack_of_fit < POOR_FIT:
+    if collapse.lack_of_fit < POOR_FIT:
         flags.append(
             "The curves have not one shape: the collapse leaves more than the noise of seeds "
-            f"explains (p = {curves.by_collapse.lack_of_fit:.1g}), and its exponents may be off."
+            f"explains (p = {collapse.lack_of_fit:.1g}), and its exponents may be off."
         )
     if edge.near_share > NEAR_SHARE:
         flags.append(

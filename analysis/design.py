@@ -122,7 +122,7 @@ class BatchLawDesign:
 
     def _forecast(self) -> str:
         return (
-            f"{FORECAST} {' '.join(self.assumptions)} {self.sets} simulated studies of each truth "
+            f"{FORECAST} {' '.join(self.assumptions)} Optima lie on the law exactly. {self.sets} simulated studies of each truth "
             f"(shares ±{50 / np.sqrt(self.sets):.0f} points at most), margin {self.margin:g}, "
             f"judged by {self.estimator}."
         )
@@ -192,7 +192,7 @@ def batch_law_design(
 
     `noise`, or a `pilot`, from which noise, shape, heights and place of the optimum are taken.
 
-    Independent noise of .005 about the default bowl (depth .02), levels an octave apart, 40 to 200
+    Independent noise of .005 about the default bowl (depth .02), levels an octave apart, 60 to 200
     studies; median standard error of ε's exponent and power at a true 1:
 
     | curves | batch sizes | seeds | standard error | power |
@@ -201,7 +201,7 @@ def batch_law_design(
     | 6, along ε alone | 2× | 5 | .031 | .80 |
     | 4, along ε alone | √2× | 10 | .048 | .63 |
     | 3 × 3 × 3 | 2× | 5 | .035 | .85 |
-    | 4 × 4 × 4 | 2× | 5 | .016 | 1.00 |
+    | 4 × 4 × 4 | 2× | 5 | .017 | 1.00 |
 
     A cross spends each curve on all three factors. Where optima move by the grid's own steps, as at
     a true 1 here, all curves are seen alike; at (.9, 1.1, .95) the exponents of the 4 × 4 × 4
@@ -312,13 +312,16 @@ class _Outcome:
     """Groups of each label."""
 
     @classmethod
-    def of(cls, judged: JudgedCurves) -> "_Outcome":
-        errors = np.sqrt(np.diagonal(judged.primary.covariance))
+    def of(cls, judged: JudgedCurves, estimator: Estimator) -> "_Outcome":
+        by_one = judged.exponents(estimator)
+        errors = np.sqrt(np.diagonal(by_one.covariance))
         label = judged.peaks.label
         return cls(
-            exponents=judged.primary.exponents,
+            exponents=by_one.exponents,
             standard_errors=np.where(np.isfinite(errors), errors, np.inf),
-            verdicts={name: judgement.verdict for name, judgement in judged.judged.items()},
+            verdicts={
+                name: judgement.verdict for name, judgement in judged.judged[estimator].items()
+            },
             labels={str(each): int((label == each).sum()) for each in OptimumLabel},
         )
 
@@ -337,8 +340,8 @@ def _simulated(
     outcomes = []
     for _ in range(sets):
         study = curves.draw(grid, truth, rng)
-        judged = judge_curves(study, grid.octaves, estimator=estimator, margin=margin)
-        outcomes.append(_Outcome.of(judged))
+        judged = judge_curves(study, grid.octaves, margin=margin)
+        outcomes.append(_Outcome.of(judged, estimator))
     return outcomes
 
 

@@ -104,13 +104,16 @@ class _Problem:
             predicted = np.exp(np.minimum(predicted, _LARGEST_LOG))
         return np.where(self.weights > 0, self.target - predicted, 0.0)
 
-    def jacobian(self, theta: Array) -> Array:
-        """Return (k, n, p) derivatives of the prediction."""
+    def jacobian(self, theta: Array, residual: Array | None = None) -> Array:
+        """Return (k, n, p) derivatives of the prediction, of use where the weight is above 0.
+
+        `residual`: (k, n) at `theta`, where known; it saves computing the prediction again.
+        """
         gradient = self.form.log_gradient(theta, self.x)
-        if self.linear:
-            value = np.exp(np.minimum(self.form.log_value(theta, self.x), _LARGEST_LOG))
-            gradient = gradient * value[..., None]
-        return gradient
+        if not self.linear:
+            return gradient
+        residual = self.residual(theta) if residual is None else residual
+        return gradient * (self.target - residual)[..., None]
 
     def objective(self, residual: Array, loss: Loss) -> Array:
         """Return (k,) weighted sums of the loss; infinite where the form has no value."""
@@ -257,7 +260,20 @@ def _best_fit(problem: _Problem, loss: Loss, starts: Array) -> tuple[Array, Flag
     ended, converged = _each(problem, loss, starts, _minimize)
     best = _losses(problem, loss, ended).argmin(axis=1)
     rows = np.arange(len(starts))
-    return ended[rows, best], converged[rows, best]
+    return _finish(problem, loss, ended[rows, best], converged[rows, best])
+
+
+def _finish(problem: _Problem, loss: Loss, theta: Array, converged: Flags) -> tuple[Array, Flags]:
+    """Return `theta` with the rows that have not converged taken on by Newton steps.
+
+    Along a curved valley reweighted steps crawl, as they take the form for linear.
+    """
+    rest = np.flatnonzero(~converged)
+    if len(rest):
+        theta[rest], converged[rest] = _descend(
+            problem.take(rest), loss, theta[rest], _FINISHING_STEPS, _newton_step
+        )
+    return theta, converged
 
 
 Steps = Callable[[_Problem, Loss, Array], tuple[Array, Flags]]
@@ -272,11 +288,16 @@ def _each(problem: _Problem, loss: Loss, starts: Array, steps: Steps) -> tuple[A
 
 
 def _losses(problem: _Problem, loss: Loss, starts: Array) -> Array:
-    """Return (k, s) objectives at (k, s, p) parameters, one column at a time for memory."""
-    columns = [
-        problem.objective(problem.residual(starts[:, i]), loss) for i in range(starts.shape[1])
-    ]
-    return np.stack(columns, axis=1)
+    """Return (k, s) objectives at (k, s, p) parameters, some columns at a time for memory."""
+    k, s, p = starts.shape
+    width = max(1, _CHUNK // 10 // (k * len(problem.x)))
+    blocks = []
+    for first in range(0, s, width):
+        block = starts[:, first : first + width]
+        repeated = problem.take(np.repeat(np.arange(k), block.shape[1]))
+        residual = repeated.residual(block.reshape(-1, p))
+        blocks.append(repeated.objective(residual, loss).reshape(k, -1))
+    return np.concatenate(blocks, axis=1)
 
 
 def _keep(problem: _Problem, loss: Loss, starts: Array, number: int) -> Array:
@@ -296,14 +317,7 @@ def _minimize(problem: _Problem, loss: Loss, theta: Array) -> tuple[Array, Flags
     if isinstance(loss, Huber):
         theta = _lower_delta(problem, loss, theta)
         return _descend(problem, loss, theta, _FINISHING_STEPS, _newton_step)
-    theta, ended = _descend(problem, loss, theta, _STEPS, _reweighted_step)
-    rest = np.flatnonzero(~ended)
-    if len(rest):
-        # Along a curved valley those steps crawl, as they take the form for linear.
-        theta[rest], ended[rest] = _descend(
-            problem.take(rest), loss, theta[rest], _FINISHING_STEPS, _newton_step
-        )
-    return theta, ended
+    return _descend(problem, loss, theta, _STEPS, _reweighted_step)
 
 
 def _lower_delta(problem: _Problem, loss: Huber, theta: Array) -> Array:
@@ -409,10 +423,11 @@ def _linearized(
 ) -> tuple[Array, Array, Array]:
     """Return derivatives (k, n, p), weighted slopes of the loss (k, n), and weights of squares."""
     slope = problem.weights * loss.slope(residual)
+    jacobian = problem.jacobian(theta, residual)
     if isinstance(loss, SquaredError):
-        return problem.jacobian(theta), slope, problem.weights
+        return jacobian, slope, problem.weights
     weighted = np.divide(slope, residual, out=problem.weights.copy(), where=residual != 0)
-    return problem.jacobian(theta), slope, weighted
+    return jacobian, slope, weighted
 
 
 def _movable(problem: _Problem, theta: Array, downhill: Array) -> Flags:

@@ -52,20 +52,18 @@ class Estimator(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class JudgedCurves:
-    """Exponents by both estimators, and verdicts by one of them."""
+    """Exponents by both estimators, and verdicts by either."""
 
     peaks: Peaks
     observations: PeakObservations
     by_peaks: PeakRegression
     by_collapse: CollapseRegression
-    judged: Mapping[str, Judgement]
-    """Of learning_rate, train_examples, momentum and joint."""
-    estimator: Estimator
+    judged: Mapping[Estimator, Mapping[str, Judgement]]
+    """Of learning_rate, train_examples, momentum and joint, by the estimator asked for."""
 
-    @property
-    def primary(self) -> PeakRegression | CollapseRegression:
-        """What was judged."""
-        return self.by_peaks if self.estimator is Estimator.PEAKS else self.by_collapse
+    def exponents(self, estimator: Estimator) -> PeakRegression | CollapseRegression:
+        """Return the exponents by one estimator."""
+        return self.by_peaks if estimator is Estimator.PEAKS else self.by_collapse
 
 
 def judge_curves(
@@ -73,13 +71,12 @@ def judge_curves(
     octaves: Floats,
     *,
     form: BatchForm = "B",
-    estimator: Estimator = Estimator.PEAKS,
     margin: float = MARGIN,
     alpha: float = ALPHA,
 ) -> JudgedCurves:
     """Return exponents and verdicts of the curves in `grid`; `octaves`: (G, 3) factors, log₂.
 
-    A factor is judged by the one estimator. Where the other judges the opposite (one supported, one
+    A factor is judged by one estimator. Where the other judges the opposite (one supported, one
     refuted), it is inconclusive.
     """
     peaks = find_peaks(grid, _folds(len(grid.seeds)), form=form, alpha=alpha)
@@ -87,7 +84,7 @@ def judge_curves(
     observations = PeakObservations(octaves, lower, upper, peaks.label, grid.seeds)
     by_peaks = regress_peaks(observations)
     by_collapse = regress_curves(peaks, octaves, by_peaks.exponents)
-    judged = {}
+    judged: dict[Estimator, dict[str, Judgement]] = {estimator: {} for estimator in Estimator}
     for factor, name in enumerate(FACTORS):
         optima = evidence(observations, by_peaks, factor)
         curves = replace(
@@ -96,12 +93,12 @@ def judge_curves(
             standard_error=float(np.sqrt(by_collapse.covariance[factor, factor])),
             failure=by_collapse.failure,
         )
-        both = [judge_factor(each, margin=margin) for each in (optima, curves)]
-        if estimator is Estimator.COLLAPSE:
-            both.reverse()
-        judged[name] = reconcile(*both)
-    judged["joint"] = judge_jointly(judged)
-    return JudgedCurves(peaks, observations, by_peaks, by_collapse, judged, estimator)
+        by_optima, by_curves = (judge_factor(each, margin=margin) for each in (optima, curves))
+        judged[Estimator.PEAKS][name] = reconcile(by_optima, by_curves)
+        judged[Estimator.COLLAPSE][name] = reconcile(by_curves, by_optima)
+    for factors in judged.values():
+        factors["joint"] = judge_jointly(factors)
+    return JudgedCurves(peaks, observations, by_peaks, by_collapse, judged)
 
 
 def _folds(seeds: int) -> NDArray[np.bool_]:

@@ -8,10 +8,13 @@ import pandas as pd
 
 from analysis import columns
 from analysis.batch_grid import BatchGrid
+from analysis.errors import FitError
 from analysis.optimum import OptimumLabel
 
 __all__ = ["regime_diagnostics", "regime_flags"]
 
+POLICIES = ("steps", "cumulative learning rate", "examples", "epochs")
+"""What a study may hold fixed while it varies the batch size."""
 START_UP = 10.0
 """Steps times (1 - m) below which momentum has hardly built up when training ends."""
 LARGE_BATCH_SHARE = 0.1
@@ -26,12 +29,13 @@ def regime_diagnostics(
     train_examples: str,
     momentum: str,
     batch_size: str,
+    held_fixed: str | None = None,
 ) -> dict[str, Any]:
     """Return labels by number of groups, ranges of B/N and B_opt/N, and how long cells trained.
 
     The latter only where the table has `steps`: their range, the smallest T(1 - m), the share
     of cells below 10, and what was held fixed (steps, cumulative learning rate, examples,
-    epochs, or "mixed").
+    epochs, or "mixed"). Raises `FitError` where `held_fixed` names another.
     """
     used = grid.cells
     share = used[batch_size] / used[train_examples]
@@ -41,18 +45,36 @@ def regime_diagnostics(
         "batch_over_train_examples": [float(share.min()), float(share.max())],
         "optimum_over_train_examples": [float(optimal_share.min()), float(optimal_share.max())],
     }
+    held: list[str] = []
     if columns.STEPS in used:
         steps = used[columns.STEPS].astype(np.float64)
+        held = _held_fixed(steps, used[learning_rate], used[batch_size], used[train_examples])
         built_up = steps * (1 - used[momentum])
         regime |= {
             "steps": [float(steps.min()), float(steps.max())],
             "smallest_steps_times_one_minus_momentum": float(built_up.min()),
             "share_of_cells_in_momentum_start_up": float((built_up < START_UP).mean()),
-            "held_fixed": _held_fixed(
-                steps, used[learning_rate], used[batch_size], used[train_examples]
-            ),
+            "held_fixed": held[0] if held else "mixed",
         }
+    if held_fixed is not None:
+        _require_held(held_fixed, held, columns.STEPS in used)
     return regime
+
+
+def _require_held(named: str, held: list[str], has_steps: bool) -> None:
+    if named not in POLICIES:
+        allowed = ", ".join(map(repr, POLICIES))
+        raise FitError(f"`held_fixed` is {named!r}; allowed: {allowed}, or None for any.")
+    if not has_steps:
+        raise FitError(
+            f"`held_fixed` is {named!r}, but the table has no column 'steps' to see it by. Add one."
+        )
+    if named not in held:
+        raise FitError(
+            f"The cells do not all train for the same {named}; alike are: "
+            f"{', '.join(held) or 'none of ' + ', '.join(POLICIES)}. Select cells of one policy, "
+            "or name the one that was meant: exponents of different policies do not compare."
+        )
 
 
 def regime_flags(regime: Mapping[str, Any]) -> list[str]:
@@ -82,13 +104,10 @@ def _held_fixed(
     learning_rate: "pd.Series[float]",
     batch_size: "pd.Series[float]",
     train_examples: "pd.Series[float]",
-) -> str:
-    candidates = {
-        "steps": steps,
-        "cumulative learning rate": steps * learning_rate,
-        "examples": steps * batch_size,
-        "epochs": steps * batch_size / train_examples,
-    }
+) -> list[str]:
+    """Return what every cell has alike, the most usual first; none where training is mixed."""
+    examples = steps * batch_size
+    values = (steps, steps * learning_rate, examples, examples / train_examples)
+    candidates = dict(zip(POLICIES, values, strict=True))
     # 5 %: steps are whole numbers, and a partial last batch is dropped
-    held = [name for name, value in candidates.items() if value.max() <= 1.05 * value.min()]
-    return held[0] if held else "mixed"
+    return [name for name, value in candidates.items() if value.max() <= 1.05 * value.min()]

@@ -40,18 +40,23 @@ class StabilityEdge:
 
 
 def find_stability_edge(peaks: Peaks, octaves: Floats, seeds: tuple[object, ...]) -> StabilityEdge:
-    """Return the edge of all groups and its regression on (G, 3) `octaves`, by interval censoring.
+    """Return the edge of all groups and its regression on (G, 3) `octaves`.
 
-    A batch size fails where its mean error is more than half the way from the best to chance.
+    A batch size fails where its mean error is more than half the way from the best to chance. An
+    edge enters as the middle between its neighbours (as intervals alone, some plane passes through
+    all of them, and none is the likeliest), one that no batch size shows as an open bound.
     """
     bounds = [_edge(peaks, fold) for fold in range(len(peaks.mean))]
     lower, upper = (np.array(side) for side in zip(*bounds, strict=True))
     seen = np.isfinite(lower[0])
+    middle = (lower + upper) / 2
+    shown = np.isfinite(middle)
+    low, high = np.where(shown, middle, lower), np.where(shown, middle, upper)
     label = np.where(seen, OptimumLabel.INTERIOR, OptimumLabel.CENSORED).astype(object)
-    regression = regress_peaks(PeakObservations(octaves, lower, upper, label, seeds))
+    regression = regress_peaks(PeakObservations(octaves, low, high, label, seeds))
     known = np.isfinite(peaks.estimate[0])
     both = known & seen
-    distance = (peaks.estimate[0] - (lower[0] + upper[0]) / 2)[both]
+    distance = (peaks.estimate[0] - middle[0])[both]
     return StabilityEdge(
         lower=lower[0],
         upper=upper[0],

@@ -11,10 +11,9 @@ from analysis.forms.m1 import EXPONENT_LIMIT
 
 __all__ = [
     "Chinchilla",
-    "log_of_sum",
+    "sum_of_powers",
     "sum_of_powers_gradient",
     "sum_of_powers_starts",
-    "sum_of_powers_terms",
 ]
 
 _EXPONENTS = np.array([0.1, 0.2, 0.35, 0.5, 0.75, 1.1])
@@ -24,31 +23,31 @@ _SMALLEST_SHARE = 1e-3
 """A term of the sum starts at no less than this share of L: the logarithm of 0 has no slope."""
 
 
-def sum_of_powers_terms(theta: Array, x: Array) -> tuple[Array, Array, Array]:
-    """Return the logs of E, A/N^α and B/D^β at θ = (log E, log A, log B, α, β, …).
+def sum_of_powers(theta: Array, x: Array) -> tuple[Array, Array, Array]:
+    """Return A/N^α, B/D^β and their sum with E at θ = (log E, log A, log B, α, β, …).
 
-    Shapes (..., 1), (..., n) and (..., n).
+    Shapes (..., n). Kept where their logarithms are finite.
     """
-    by_n = theta[..., 1:2] - theta[..., 3:4] * np.log(x[:, 0])
-    by_d = theta[..., 2:3] - theta[..., 4:5] * np.log(x[:, 1])
-    return theta[..., :1], by_n, by_d
+    by_n = _power(theta[..., 1:2] - theta[..., 3:4] * np.log(x[:, 0]))
+    by_d = _power(theta[..., 2:3] - theta[..., 4:5] * np.log(x[:, 1]))
+    return by_n, by_d, by_n + by_d + np.exp(theta[..., :1])
 
 
-def log_of_sum(terms: tuple[Array, Array, Array]) -> Array:
-    """Return the log of the sum of the three, given as logs."""
-    e, a, b = terms
-    largest = np.maximum(np.maximum(a, b), e)
-    total = np.exp(e - largest) + np.exp(a - largest) + np.exp(b - largest)
-    return np.asarray(largest + np.log(total))
+def _power(exponent: Array) -> Array:
+    """Return e^exponent between e^-700 and e^700; overwrites `exponent`."""
+    return np.asarray(np.exp(np.clip(exponent, -700.0, 700.0, out=exponent), out=exponent))
 
 
 def sum_of_powers_gradient(theta: Array, x: Array) -> Array:
     """Return (..., n, 5) derivatives of log(E + A/N^α + B/D^β) by the working parameters."""
-    terms = sum_of_powers_terms(theta, x)
-    total = log_of_sum(terms)
-    e, a, b = (np.exp(term - total) for term in terms)
-    log_n, log_d = np.log(x[:, 0]), np.log(x[:, 1])
-    return np.stack([e, a, b, -a * log_n, -b * log_d], axis=-1)
+    by_n, by_d, total = sum_of_powers(theta, x)
+    gradient = np.empty((*total.shape, 5))
+    np.divide(np.exp(theta[..., :1]), total, out=gradient[..., 0])
+    np.divide(by_n, total, out=gradient[..., 1])
+    np.divide(by_d, total, out=gradient[..., 2])
+    np.multiply(gradient[..., 1], -np.log(x[:, 0]), out=gradient[..., 3])
+    np.multiply(gradient[..., 2], -np.log(x[:, 1]), out=gradient[..., 4])
+    return gradient
 
 
 def sum_of_powers_starts(x: Array, log_y: Array, weights: Array) -> Array:
@@ -85,7 +84,7 @@ class Chinchilla(Form):
 
     @override
     def log_value(self, theta: Array, x: Array) -> Array:
-        return log_of_sum(sum_of_powers_terms(theta, x))
+        return np.asarray(np.log(sum_of_powers(theta, x)[2]))
 
     @override
     def log_gradient(self, theta: Array, x: Array) -> Array:

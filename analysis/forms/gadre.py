@@ -7,10 +7,9 @@ from typing_extensions import override
 
 from analysis.forms.base import Array, Form
 from analysis.forms.chinchilla import (
-    log_of_sum,
+    sum_of_powers,
     sum_of_powers_gradient,
     sum_of_powers_starts,
-    sum_of_powers_terms,
 )
 from analysis.forms.m1 import EXPONENT_LIMIT
 
@@ -36,7 +35,7 @@ class Gadre(Form):
 
     @override
     def log_value(self, theta: Array, x: Array) -> Array:
-        return log_of_sum(sum_of_powers_terms(_untied(theta), x))
+        return np.asarray(np.log(sum_of_powers(_untied(theta), x)[2]))
 
     @override
     def log_gradient(self, theta: Array, x: Array) -> Array:

@@ -8,10 +8,9 @@ from typing_extensions import override
 
 from analysis.forms.base import Array, Form
 from analysis.forms.chinchilla import (
-    log_of_sum,
+    sum_of_powers,
     sum_of_powers_gradient,
     sum_of_powers_starts,
-    sum_of_powers_terms,
 )
 from analysis.forms.linear_starts import smallest_and_largest
 from analysis.forms.m1 import EXPONENT_LIMIT
@@ -42,12 +41,12 @@ class Rosenfeld(Form):
 
     @override
     def log_value(self, theta: Array, x: Array) -> Array:
-        total = log_of_sum(sum_of_powers_terms(theta, x))
+        total = np.log(sum_of_powers(theta, x)[2])
         return total - np.logaddexp(0.0, 2 * (total - theta[..., 5:6])) / 2
 
     @override
     def log_gradient(self, theta: Array, x: Array) -> Array:
-        total = log_of_sum(sum_of_powers_terms(theta, x))
+        total = np.log(sum_of_powers(theta, x)[2])
         guess = expit(2 * (total - theta[..., 5:6]))[..., None]
         return np.concatenate([(1 - guess) * sum_of_powers_gradient(theta, x), guess], axis=-1)
 

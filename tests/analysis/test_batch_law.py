@@ -1,12 +1,7 @@
 """The law's check on synthetic truth, on exact moments, on published runs and on hostile tables."""
 
 import json
-import os
-from collections import Counter
 from collections.abc import Callable
-from functools import partial
-from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -23,15 +18,11 @@ from analysis import (
     permutation_control,
 )
 from analysis.peak_regression import regress_peaks, variance_inflation
+from tests.analysis.censored_optima import one_slice
 from tests.analysis.synthetic_batches import CHANCE, frame, law_cells
 
 Floats = NDArray[np.float64]
 FACTORS = ["learning_rate", "train_examples", "momentum"]
-PUBLISHED = Path(
-    os.environ.get(
-        "SCALING_STUDY_PUBLISHED_DATA", Path(__file__).parents[2].parent / "shared" / "data"
-    )
-)
 
 
 def cells_of(exponents: tuple[float, float, float], **options: float) -> pd.DataFrame:
@@ -67,7 +58,7 @@ def test_the_exponents_of_exact_optima_are_least_squares_on_the_estimates() -> N
 
 
 def test_standard_errors_are_those_of_whole_analyses_without_each_seed() -> None:
-    cells = cells_of((1, 0, 1), noise=0.015, levels=3)
+    cells = cells_of((1, 0, 1), noise=0.004, levels=3)
     law = check_batch_size_law(cells)
     left_out = np.array(
         [
@@ -76,10 +67,22 @@ def test_standard_errors_are_those_of_whole_analyses_without_each_seed() -> None
         ]
     )
     expected = np.sqrt(4 / 5 * ((left_out - left_out.mean(axis=0)) ** 2).sum(axis=0))
-    assert set(law.optima.label) > {OptimumLabel.INTERIOR}  # labels change between folds too
-    np.testing.assert_allclose(law.exponents.standard_error, expected, rtol=1e-4)
-    half = stats.t.ppf(0.975, 4) * expected
+    assert set(law.optima.label) == {OptimumLabel.INTERIOR}  # labels are those of all seeds
+    # 15 %: each analysis corrects the grid's phase by a shape of its own
+    np.testing.assert_allclose(law.exponents.standard_error, expected, rtol=0.15)
+    half = stats.t.ppf(0.975, 4) * law.exponents.standard_error
     np.testing.assert_allclose(law.conf_int().upper - law.exponents.exponent, half, rtol=1e-4)
+
+
+def test_a_group_keeps_its_label_and_bounds_when_a_seed_is_left_out() -> None:
+    law = check_batch_size_law(cells_of((1, 0, 1), noise=0.016, levels=3))
+    observed = law.observations
+    between = observed.lower[0] < observed.upper[0]
+    assert between.sum() > 3
+    assert (observed.lower[:, between] == observed.lower[0, between]).all()
+    assert (observed.upper[:, between] == observed.upper[0, between]).all()
+    moved = np.ptp(observed.lower[:, ~between], axis=0)
+    assert (moved > 0).all()
 
 
 def test_both_intervals_of_the_table_are_those_of_conf_int() -> None:
@@ -278,9 +281,12 @@ def test_the_noise_form_is_carried_through() -> None:
     by = ["learning_rate", "train_examples", "momentum"]
     expected = optimal_batch_sizes(cells, form="B/(1-B/N)").sort_values(by)
     np.testing.assert_allclose(noise.optima.log2_optimum, expected.log2_optimum)
-    both = noise.optima.log2_optimum.notna() & plain.optima.log2_optimum.notna()
-    assert both.sum() > 50
-    assert (noise.optima.log2_optimum > plain.optima.log2_optimum)[both].all()
+    optimum = plain.optima.optimal_batch_size
+    expected = -np.log2(1 - optimum / plain.optima.train_examples)
+    shift = (noise.optima.log2_optimum - plain.optima.log2_optimum).dropna()
+    assert len(shift) > 50
+    # .1: the curve has another shape in this form, and the grid another phase on it
+    np.testing.assert_allclose(shift, expected[shift.index], atol=0.1)
 
 
 def test_what_training_held_fixed_is_read_from_the_steps() -> None:
@@ -297,6 +303,17 @@ def test_what_training_held_fixed_is_read_from_the_steps() -> None:
     assert any("25% of cells train fewer than 10/(1-m)" in flag for flag in laws[1].flags)
 
 
+def test_what_is_held_fixed_can_be_named_and_another_table_is_refused() -> None:
+    cells = cells_of((1, 1, 1)).assign(steps=1000)
+    assert check_batch_size_law(cells, held_fixed="steps").regime["held_fixed"] == "steps"
+    with pytest.raises(FitError, match="do not all train for the same epochs; alike are: steps"):
+        check_batch_size_law(cells, held_fixed="epochs")
+    with pytest.raises(FitError, match="`held_fixed` is 'time'; allowed: 'steps'"):
+        check_batch_size_law(cells, held_fixed="time")
+    with pytest.raises(FitError, match="no column 'steps'"):
+        check_batch_size_law(cells.drop(columns="steps"), held_fixed="steps")
+
+
 def test_the_best_error_along_training_is_flagged() -> None:
     cells = cells_of((1, 1, 1)).rename(columns={"validation_error": "best_validation_error"})
     law = check_batch_size_law(cells, y="best_validation_error")
@@ -306,8 +323,10 @@ def test_the_best_error_along_training_is_flagged() -> None:
 def test_the_summary_says_what_the_verdicts_rest_on() -> None:
     law = check_batch_size_law(cells_of((1, 0, 1)))
     text = str(law.summary())
-    for said in ("train_examples: refuted", "peaks alone", "provisional until calibrated"):
+    for said in ("train_examples: refuted", "Collapse beside: learning_rate 1.0", "Rivals by log"):
         assert said in text
+    beside = text[text.index("Collapse beside") :]
+    assert not any(str(verdict) in beside for verdict in Verdict)
     assert (
         "<script"
         not in check_batch_size_law(
@@ -380,118 +399,12 @@ def test_a_table_or_request_out_of_range_is_refused(
         check_batch_size_law(spoilt, **options)  # type: ignore[arg-type]
 
 
-def heavy_ball_second_moment(
-    learning_rate: float, momentum: float, curvature: Floats, batch_size: float, steps: int
-) -> Floats:
-    """E[w²] per curvature h after `steps` of v ← m v + h w + noise, w ← w - ε v, from w = 1.
-
-    Gradient noise of variance h/B, exactly: the second moments of (w, v) move linearly.
-    """
-    identity = np.ones_like(curvature)
-    move = np.array(
-        [
-            [1 - learning_rate * curvature, -learning_rate * momentum * identity],
-            [curvature, momentum * identity],
-        ]
-    ).transpose(2, 0, 1)
-    noise = np.array([-learning_rate, 1.0])
-    power = np.zeros((len(curvature), 5, 5))
-    power[:, :4, :4] = np.einsum("hij,hkl->hikjl", move, move).reshape(-1, 4, 4)
-    power[:, :4, 4] = np.kron(noise, noise) * curvature[:, None] / batch_size
-    power[:, 4, 4] = 1
-    start = np.array([1.0, 0, 0, 0, 1])
-    return np.asarray((np.linalg.matrix_power(power, steps) @ start)[:, 0])
-
-
-CURVATURE = 1 / np.arange(1, 21)
-
-
-def quadratic_risk(rate: float, train: float, inverse: float, batch: float) -> float:
-    """Excess risk of a noisy quadratic after 4 epochs."""
-    steps = max(round(4 * train / batch), 1)
-    moment = heavy_ball_second_moment(rate, 1 - 1 / inverse, CURVATURE, batch, steps)
-    return float(0.5 * CURVATURE @ moment)
-
-
-@pytest.fixture(scope="module")
-def noisy_quadratic() -> tuple[Floats, pd.DataFrame]:
-    """Exponents of the exact optima, and risks on a √2 grid with .2 % noise of five seeds.
-
-    At fixed T the quadratic has no optimum in B; at T = 4 N/B under-training gives it one.
-    """
-    level = 2.0 ** np.arange(4)
-    rng = np.random.default_rng(0)
-    optima, rows = [], []
-    for rate, train, inverse in product(0.02 * level, 4096 * level, level):
-        risk = partial(quadratic_risk, rate, train, inverse)
-        fine = np.arange(1, 12, 0.125)
-        optima.append(
-            (1, *np.log2([rate, train, inverse]), fine[np.argmin(list(map(risk, 2**fine)))])
-        )
-        for batch in 2 ** np.arange(0, 11.6, 0.5):
-            noisy = risk(batch) * np.exp(0.002 * rng.normal(size=5))
-            rows += [(rate, train, 1 - 1 / inverse, batch, seed, y) for seed, y in enumerate(noisy)]
-    exact = np.array(optima)
-    names = ["learning_rate", "train_examples", "momentum", "batch_size", "seed", "y"]
-    exponents = np.linalg.lstsq(exact[:, :4], exact[:, 4], rcond=None)[0][1:]
-    return exponents, pd.DataFrame(rows, columns=names)
-
-
-def test_the_noisy_quadratic_at_fixed_epochs_gets_its_exact_exponents(
-    noisy_quadratic: tuple[Floats, pd.DataFrame],
-) -> None:
-    exact, cells = noisy_quadratic
-    # about εN^.87/(1-m), which depends little on the spectrum
-    np.testing.assert_allclose(exact, [1, 0.87, 1], atol=0.03)
-    law = check_batch_size_law(cells, y="y")
-    # .035: the phase of a √2 grid on these asymmetric curves moves N's exponent by .026
-    np.testing.assert_allclose(law.exponents.exponent, exact, atol=0.035)
-    assert not any("batch sizes differ by a factor" in flag for flag in law.flags)
-
-
-def test_a_slope_between_mere_bounds_has_no_interval_and_no_verdict(
-    noisy_quadratic: tuple[Floats, pd.DataFrame],
-) -> None:
-    _, cells = noisy_quadratic
-    noise = np.random.default_rng(1).normal(0, 0.02, len(cells))
-    # noise proportional to the risk, which falls with N: all but the loudest N are plateaus
-    law = check_batch_size_law(cells.assign(y=cells.y * np.exp(noise)), y="y")
-    assert law.optima.log2_optimum.notna().groupby(law.optima.train_examples).any().sum() < 3
-    assert np.isinf(law.exponents.standard_error["train_examples"])
-    assert set(law.verdicts.values()) <= {Verdict.UNIDENTIFIED, Verdict.CENSORED}
-    assert law.momentum_equivalence["verdict"] is Verdict.UNIDENTIFIED
-
-
-def test_a_grid_too_coarse_for_the_curve_is_flagged_with_what_it_may_do(
-    noisy_quadratic: tuple[Floats, pd.DataFrame],
-) -> None:
-    exact, cells = noisy_quadratic
-    coarse = cells[np.isclose(np.log2(cells.batch_size) % 1, 0)]
-    law = check_batch_size_law(coarse, y="y")
-    # the known bias of three-point parabolas: once it is corrected, this flag must go
-    assert 0.05 < exact[1] - law.exponents.exponent["train_examples"] < 0.12
-    assert any("can move an exponent by about 0.1" in flag for flag in law.flags)
-
-
-@pytest.fixture(scope="module")
-def published_mlp() -> pd.DataFrame:
-    path = PUBLISHED / "hpobench_mlp" / "car_credit_g.parquet"
-    if not path.exists():
-        pytest.skip(f"published data not found at {path}; set SCALING_STUDY_PUBLISHED_DATA")
-    runs = pd.read_parquet(path)
-    runs = runs[(runs.dataset == "car") & (runs.depth == 1) & (runs.width == 256)]
-    runs = runs[np.isclose(runs.alpha, 1e-8)]
-    seeds = [f"val_acc_s{i}" for i in range(5)]
-    table = runs.melt(["learning_rate_init", "batch_size", "n_instances"], seeds, "seed", "acc")
-    return table.assign(validation_error=1 - table.acc, momentum=0.0)
-
-
-def test_published_optima_at_the_edge_of_the_grid_are_censored_and_not_accepted(
-    published_mlp: pd.DataFrame,
-) -> None:
+def test_published_optima_at_the_edge_of_the_grid_are_censored_and_not_accepted() -> None:
     """HPOBench's MLP: Adam, batch sizes 4 … 256 by ten learning rates (Eggensperger 2021)."""
     law = check_batch_size_law(
-        published_mlp, learning_rate="learning_rate_init", train_examples="n_instances"
+        one_slice("car", depth=1, width=256, alpha=1e-8),
+        learning_rate="learning_rate_init",
+        train_examples="n_instances",
     )
     at_edge = law.optima.best_batch_size.isin([4, 256])
     assert at_edge.sum() >= 5
@@ -503,36 +416,3 @@ def test_published_optima_at_the_edge_of_the_grid_are_censored_and_not_accepted(
         np.log2(law.optima.learning_rate_init), np.log2(law.optima.best_batch_size)
     )
     assert naive.pvalue < 0.05
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("truth", [0.85, 1.15])
-@pytest.mark.parametrize(("seeds", "tilt"), [(5, 0.0), (10, 0.0), (5, 0.003)])
-def test_an_exponent_at_the_margin_is_supported_at_most_as_often_as_promised(
-    truth: float, seeds: int, tilt: float
-) -> None:
-    sets, supported, covered = 200, 0, 0
-    rng = np.random.default_rng(int(100 * truth) + seeds)
-    for _ in range(sets):
-        law = check_batch_size_law(
-            law_cells(
-                (truth,) * 3, noise=0.012, rng=rng, seeds=seeds, batch_sizes=16, seed_slope=tilt
-            )
-        )
-        said = Counter(law.verdicts[name] for name in FACTORS)
-        supported += said[Verdict.SUPPORTED]
-        covered += int(law.exponents.lower95.le(truth).mul(law.exponents.upper95.ge(truth)).sum())
-    # 600 verdicts at a nominal 5 %; the three of one set are taken as independent
-    assert supported <= stats.binom.ppf(0.9999, 3 * sets, 0.05)
-    assert covered >= stats.binom.ppf(0.0001, 3 * sets, 0.95)
-
-
-@pytest.mark.slow
-def test_a_true_law_is_supported_in_most_studies_of_a_sufficient_design() -> None:
-    rng = np.random.default_rng(0)
-    laws = [
-        check_batch_size_law(law_cells((1, 1, 1), noise=0.012, rng=rng, seeds=10))
-        for _ in range(50)
-    ]
-    # 4 x 4 x 4 groups, 10 seeds, a 2x grid: power .8 is the target, this design is above .95
-    assert sum(law.verdicts["joint"] is Verdict.SUPPORTED for law in laws) >= 40

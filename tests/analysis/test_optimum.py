@@ -161,9 +161,9 @@ def test_full_batches_are_excluded_and_reported() -> None:
     cells = one_group(noisy(0.1 + 0.01 * (np.log2(GRID) - 4) ** 2), GRID, train_examples=256)
     optima = optimal_batch_sizes(cells)
     assert optima.grid_upper[0] == 128
-    assert optima.attrs["notes"] == [
+    assert optima.attrs["notes"][0] == (
         "10 cells excluded: B >= N is the whole shard, without gradient noise."
-    ]
+    )
 
 
 def test_the_noise_form_of_the_batch_size_is_used_throughout() -> None:
@@ -186,7 +186,7 @@ def test_a_missing_cell_costs_its_batch_size_and_a_missing_seed_costs_that_seed(
     optima = optimal_batch_sizes(cells[~hole & ~begun])
     assert (optima.seeds == 5).all()
     assert sorted(optima.grid_lower.unique()) == [1, 2]
-    assert optima.attrs["notes"] == [
+    assert optima.attrs["notes"][:2] == [
         "16 cells excluded: the batch size lacks seeds that others have.",
         "16 cells excluded: the seed lacks too many groups and batch sizes.",
     ]
@@ -200,7 +200,8 @@ def test_every_row_is_either_used_or_excluded_with_a_reason() -> None:
     cells.iloc[:3, cells.columns.get_loc("validation_error")] = np.nan
     optima = optimal_batch_sizes(cells)
     used = [cell_id for ids in optima.cell_ids for cell_id in ids]
-    excluded = sum(int(note.split()[0]) for note in optima.attrs["notes"])
+    counts = [note for note in optima.attrs["notes"] if "excluded" in note]
+    excluded = sum(int(note.split()[0]) for note in counts)
     assert len(used) == len(set(used)) == optima.n_cells.sum()
     assert len(used) + excluded == len(cells)
 
@@ -212,8 +213,12 @@ def test_order_and_index_of_the_rows_do_not_matter() -> None:
     pd.testing.assert_frame_equal(optimal_batch_sizes(shuffled).drop(columns="cell_ids"), expected)
 
 
-def test_a_fold_is_what_the_table_without_that_seed_gives() -> None:
-    cells = law_cells((1, 0, 1), noise=0.01, rng=np.random.default_rng(3), levels=2)
+def test_a_fold_is_the_vertex_without_that_seed_of_groups_that_are_interior_with_it() -> None:
+    # seven groups: too few for a common shape, so that vertices stand as they are
+    cells = law_cells((1, 0, 1), noise=0.004, rng=np.random.default_rng(3), levels=2)
+    cells = cells[
+        ~((cells.learning_rate > 0.1) & (cells.momentum > 0) & (cells.train_examples > 20000))
+    ]
     columns = {
         "y": "validation_error",
         "by": ("learning_rate", "train_examples", "momentum"),
@@ -222,13 +227,51 @@ def test_a_fold_is_what_the_table_without_that_seed_gives() -> None:
         "seed": "seed",
         "chance_error": "chance_error",
     }
-    keep = ~np.eye(5, dtype=bool)
+    keep = np.concatenate([np.ones((1, 5), dtype=bool), ~np.eye(5, dtype=bool)])
     folds = find_peaks(arrange_batch_grid(cells, **columns), keep)  # type: ignore[arg-type]
+    assert list(folds.label) == list(optimal_batch_sizes(cells).label)
+    assert folds.corrected_by == 0
     for seed in range(5):
         alone = optimal_batch_sizes(cells[cells.seed != seed])
-        assert list(folds.label[seed]) == list(alone.label)
-        np.testing.assert_allclose(folds.estimate[seed], alone.log2_optimum, atol=1e-9)
-        np.testing.assert_array_equal(folds.lower[seed], alone.log2_lower)
+        both = np.isfinite(folds.estimate[0]) & alone.log2_optimum.notna()
+        assert both.sum() >= 5
+        np.testing.assert_allclose(
+            folds.estimate[1 + seed][both], alone.log2_optimum[both], atol=1e-9
+        )
+
+
+def test_a_group_whose_best_reach_down_to_the_cliff_has_bounds_and_no_estimate() -> None:
+    octave = np.log2(GRID)
+    bowl = 0.1 + 0.01 * (octave - 5.2) ** 2
+    far = only(one_group(noisy(np.where(octave < 3, CHANCE, bowl), 0.002), GRID))
+    assert far.label is OptimumLabel.INTERIOR
+    assert far.log2_optimum == pytest.approx(5.2, abs=0.2)
+    near = only(one_group(noisy(np.where(octave < 5, CHANCE, bowl), 0.012), GRID))
+    assert near.label is OptimumLabel.INTERIOR
+    assert near.set_lower == 2**5  # right above the cliff, and not worse than the best
+    assert np.isnan(near.log2_optimum)
+    assert near.log2_lower == 4
+
+
+@pytest.mark.parametrize("spacing", [1.0, 0.5])
+def test_optima_of_asymmetric_curves_do_not_depend_on_how_the_grid_falls(spacing: float) -> None:
+    errors = []
+    for shift in np.arange(0, 1, 0.125):  # the grid's phase, in octaves
+        octave = np.arange(0, 12, spacing)
+        middles = 5 + shift + 0.85 * np.arange(-4, 5) / 2  # nine groups, all of one shape
+        tables = []
+        for number, middle in enumerate(middles):
+            above = octave - middle
+            curve = np.minimum(0.1 + 0.05 * (np.exp(-0.9 * above) + 0.9 * above - 1), CHANCE)
+            table = one_group(noisy(curve, 0.001, rng_seed=number), 2.0**octave)
+            tables.append(table.assign(learning_rate=0.1 * 2.0**number))
+        optima = optimal_batch_sizes(pd.concat(tables))
+        assert "by the shape that 9 of them share" in optima.attrs["notes"][-1]
+        errors.append(optima.log2_optimum - middles)
+    # exact vertices of three points a factor of 2 apart are .13 to .21 octave off on such curves
+    # Here all share what a spline of few pieces is off, which moves no exponent, and that is all.
+    assert abs(np.mean(errors)) < 0.08
+    assert np.std(errors) < 0.05
 
 
 def test_weight_decays_make_groups_where_asked_to() -> None:
