@@ -122,7 +122,8 @@ class BatchLawDesign:
 
     def _forecast(self) -> str:
         return (
-            f"{FORECAST} {' '.join(self.assumptions)} Optima lie on the law exactly. {self.sets} simulated studies of each truth "
+            f"{FORECAST} {' '.join(self.assumptions)} Optima lie on the law exactly. {self.sets} "
+            "simulated studies of each truth "
             f"(shares ±{50 / np.sqrt(self.sets):.0f} points at most), margin {self.margin:g}, "
             f"judged by {self.estimator}."
         )
