@@ -122,7 +122,8 @@ class BatchLawDesign:
 
     def _forecast(self) -> str:
         return (
-            f"{FORECAST} {' '.join(self.assumptions)} {self.sets} simulated studies of each truth "
+            f"{FORECAST} {' '.join(self.assumptions)} Optima lie on the law exactly. {self.sets} "
+            "simulated studies of each truth "
             f"(shares ±{50 / np.sqrt(self.sets):.0f} points at most), margin {self.margin:g}, "
             f"judged by {self.estimator}."
         )
@@ -192,7 +193,7 @@ def batch_law_design(
 
     `noise`, or a `pilot`, from which noise, shape, heights and place of the optimum are taken.
 
-    Independent noise of .005 about the default bowl (depth .02), levels an octave apart, 40 to 200
+    Independent noise of .005 about the default bowl (depth .02), levels an octave apart, 60 to 200
     studies; median standard error of ε's exponent and power at a true 1:
 
     | curves | batch sizes | seeds | standard error | power |
@@ -201,7 +202,7 @@ def batch_law_design(
     | 6, along ε alone | 2× | 5 | .031 | .80 |
     | 4, along ε alone | √2× | 10 | .048 | .63 |
     | 3 × 3 × 3 | 2× | 5 | .035 | .85 |
-    | 4 × 4 × 4 | 2× | 5 | .016 | 1.00 |
+    | 4 × 4 × 4 | 2× | 5 | .017 | 1.00 |
 
     A cross spends each curve on all three factors. Where optima move by the grid's own steps, as at
     a true 1 here, all curves are seen alike; at (.9, 1.1, .95) the exponents of the 4 × 4 × 4
