@@ -15,6 +15,8 @@ if TYPE_CHECKING:
         CriticalBatchStatus,
         fit_critical_batch_size,
     )
+    from analysis.curve_design import PowerLawDesign, power_law_design
+    from analysis.design import BatchLawDesign, batch_law_design
     from analysis.errors import FitError
     from analysis.exponent_comparison import Equivalence, ExponentComparison, compare_exponents
     from analysis.fit_status import FitStatus
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Backtest",
+    "BatchLawDesign",
     "BatchSizeLaw",
     "CriticalBatchSizes",
     "CriticalBatchStatus",
@@ -49,10 +52,12 @@ __all__ = [
     "NoiseScale",
     "OptimumLabel",
     "PermutationControl",
+    "PowerLawDesign",
     "PowerLawFit",
     "ScalingStatus",
     "Verdict",
     "backtest",
+    "batch_law_design",
     "check_batch_size_law",
     "compare_exponents",
     "curve_regions",
@@ -71,10 +76,12 @@ __all__ = [
     "model_multiple",
     "optimal_batch_sizes",
     "permutation_control",
+    "power_law_design",
 ]
 
 _HOME = {
     "Backtest": "analysis.backtesting",
+    "BatchLawDesign": "analysis.design",
     "BatchSizeLaw": "analysis.batch_law",
     "CriticalBatchSizes": "analysis.critical_batch",
     "CriticalBatchStatus": "analysis.critical_batch",
@@ -91,10 +98,12 @@ _HOME = {
     "NoiseScale": "analysis.noise_scale",
     "OptimumLabel": "analysis.optimum",
     "PermutationControl": "analysis.negative_control",
+    "PowerLawDesign": "analysis.curve_design",
     "PowerLawFit": "analysis.power_law",
     "ScalingStatus": "analysis.scaling_fit",
     "Verdict": "analysis.verdict",
     "backtest": "analysis.backtesting",
+    "batch_law_design": "analysis.design",
     "check_batch_size_law": "analysis.batch_law",
     "compare_exponents": "analysis.exponent_comparison",
     "curve_regions": "analysis.regions",
@@ -113,6 +122,7 @@ _HOME = {
     "model_multiple": "analysis.required_data",
     "optimal_batch_sizes": "analysis.optimum",
     "permutation_control": "analysis.negative_control",
+    "power_law_design": "analysis.curve_design",
 }
 
 

@@ -24,10 +24,11 @@ from analysis import columns
 from analysis.batch_grid import arrange_batch_grid
 from analysis.collapse_regression import CollapseRegression
 from analysis.errors import FitError
+from analysis.factors import FACTORS, factor_octaves
 from analysis.json_values import json_value
 from analysis.law_judgement import MARGIN, Estimator, judge_curves
 from analysis.optimum import ALPHA, BatchForm, Peaks, optima_frame
-from analysis.peak_regression import FACTORS, PeakObservations, PeakRegression
+from analysis.peak_regression import PeakObservations, PeakRegression
 from analysis.regime import regime_diagnostics, regime_flags
 from analysis.rivals import rank_rivals
 from analysis.stability_edge import NEAR_OCTAVES, StabilityEdge, find_stability_edge
@@ -290,8 +291,8 @@ def check_batch_size_law(
         seed=seed,
         chance_error=chance_error,
     )
-    octaves = _factor_octaves(grid.groups, learning_rate, train_examples, momentum)
-    asked = _estimator(estimator)
+    octaves = factor_octaves(grid.groups, learning_rate, train_examples, momentum)
+    asked = Estimator.named(estimator)
     curves = judge_curves(grid, octaves, form=form, margin=margin, alpha=alpha)
     primary, judged = curves.exponents(asked), curves.judged[asked]
     optima = optima_frame(grid, curves.peaks, form=form)
@@ -331,32 +332,6 @@ def check_batch_size_law(
         cell_ids=tuple(cell_id for group in grid.cell_ids for cell_id in group),
         observations=curves.observations,
     )
-
-
-def _estimator(name: Estimator | str) -> Estimator:
-    try:
-        return Estimator(name)
-    except ValueError:
-        allowed = ", ".join(repr(str(estimator)) for estimator in Estimator)
-        raise FitError(f"`estimator` is {name!r}; allowed: {allowed}.") from None
-
-
-def _factor_octaves(
-    groups: pd.DataFrame, learning_rate: str, train_examples: str, momentum: str
-) -> Floats:
-    for name in (learning_rate, train_examples, momentum):
-        if not pd.api.types.is_numeric_dtype(groups[name]):
-            raise FitError(f"{name!r} is {groups[name].iloc[0]!r}; allowed: numbers.")
-    if (groups[learning_rate] <= 0).any():
-        value = groups[learning_rate].min()
-        raise FitError(f"{learning_rate!r} is {value:g} in the table; allowed: above 0.")
-    m = groups[momentum]
-    if not m.between(0, 1, inclusive="left").all():
-        value = m[~m.between(0, 1, inclusive="left")].iloc[0]
-        raise FitError(f"{momentum!r} is {value:g} in the table; allowed: in [0, 1).")
-    factors = np.column_stack([groups[learning_rate], groups[train_examples], 1 / (1 - m)])
-    # 9 digits: 1/(1 - .9) and 10 are one level
-    return np.asarray(np.log2(factors).round(9), dtype=np.float64)
 
 
 def _exponents_frame(regression: PeakRegression | CollapseRegression, freedom: int) -> pd.DataFrame:

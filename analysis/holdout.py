@@ -15,6 +15,7 @@ from analysis.bounds import score_bounds
 from analysis.curve_points import curve_points
 from analysis.errors import FitError
 from analysis.fitting import fit_form
+from analysis.floor_curves import curves_at_floors
 from analysis.forms import find_form
 from analysis.forms.base import Array, Form
 
@@ -200,11 +201,7 @@ def floor_range(
         means, count = observed.log_y[:, seen], int(seen.sum())
         exact = (np.zeros((count, count)),) * 2
         bounds = score_bounds(np.log(observed.x[seen, 0]), means, exact, floor=True, level=level)
-        # A floor as high as the lowest error, or higher, leaves no curve.
-        gamma = np.minimum(bounds[2], np.exp(means[0].min()))
-        held = np.stack([[np.nan, np.nan, value] for value in gamma])
-        fits = fit_form(form, observed.x[seen], np.repeat(means[:1], 2, axis=0), held=held)
-        values = form.log_value(fits.theta, x)
+        values = form.log_value(curves_at_floors(observed.x[seen, 0], means[0], bounds[2]), x)
         low[split], high[split] = values.min(axis=0), values.max(axis=0)
     return low, high
 

@@ -1,14 +1,10 @@
-"""Which laws a table of cells can speak to, and what became of each when it was asked.
+"""What became of each law that a table of cells can speak to when it was asked.
 
-A power law of generalization error is asked of a table with 4 or more shard sizes; the batch-size
-law of one with 4 or more batch sizes that also varies the learning rate, the shard or the
-momentum. What cannot be fitted stays, with the sentence that says why.
+What cannot be fitted stays, with the sentence that says why.
 """
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -18,6 +14,14 @@ from analysis import columns
 from analysis.batch_law import BatchSizeLaw, Estimator, check_batch_size_law
 from analysis.curve_answers import Answer, ask_curve, tried
 from analysis.json_values import json_value
+from analysis.law_questions import (
+    LAW_FACTORS,
+    NOTHING_TO_ASK,
+    Law,
+    LawQuestion,
+    law_questions,
+    part_name,
+)
 from analysis.negative_control import PermutationControl, permutation_control
 from analysis.power_law import PowerLawFit, fit_power_law
 from analysis.verdict import Verdict
@@ -33,38 +37,8 @@ __all__ = [
     "law_verdicts",
 ]
 
-LEVELS_NEEDED = 4
-"""Shard sizes for a power law (three parameters and one to spare), and batch sizes for a law of
-their optimum (an optimum that is not at an edge, and a neighbour known to be worse)."""
-
-LAW_FACTORS = (columns.LEARNING_RATE, columns.TRAIN_EXAMPLES, columns.MOMENTUM)
-CHOICES = (
-    columns.MODEL_SIZE,
-    columns.BATCH_SIZE,
-    columns.LEARNING_RATE,
-    columns.MOMENTUM,
-    columns.WEIGHT_DECAY,
-)
-"""Axes whose best value is chosen at each shard size of a learning curve."""
 STABILITY_EDGE = "stability edge"
 """Beside the estimators: what the cliff below the optimum follows, of which no law speaks."""
-HELD_FIXED = (columns.MODEL_SIZE, columns.WEIGHT_DECAY)
-"""Axes that the batch-size law does not speak of: they part a grid, as the optimum may depend on
-them."""
-SETTINGS = (columns.OPTIMIZER, columns.LEARNING_RATE_SCHEDULE)
-"""Axes of every workload that, like its own, part a grid: their values are never pooled."""
-NOTHING_TO_ASK = (
-    f"No law was asked: a power law needs {LEVELS_NEEDED} distinct train_examples, and the "
-    f"batch-size law {LEVELS_NEEDED} values of batch_size and 2 of learning_rate, train_examples "
-    "or momentum."
-)
-
-
-class Law(StrEnum):
-    """What is asked of a grid."""
-
-    POWER_LAW = "power law of error"
-    BATCH_SIZE = "batch-size law"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -90,7 +64,7 @@ class LawAnalysis:
     @property
     def part_name(self) -> str:
         """Such as `label_noise = 0.1, model_size = 64`; empty for a whole grid."""
-        return ", ".join(f"{name} = {_text(value)}" for name, value in self.part.items())
+        return part_name(self.part)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -107,69 +81,44 @@ class LawAnalysis:
 
 def ask_laws(cells: pd.DataFrame) -> Iterator[LawAnalysis]:
     """Yield every law that `cells` can speak to, one for each part of the grid."""
-    apart = [name for name in (*_workload_axes(cells), *SETTINGS) if _varies(cells, name)]
-    for part, rows in _parts(cells, apart):
-        if rows[columns.TRAIN_EXAMPLES].nunique() >= LEVELS_NEEDED:
+    for question in law_questions(cells):
+        if question.law is Law.POWER_LAW:
             for y in (columns.BEST_VALIDATION_ERROR, columns.TEST_ERROR):
-                yield _power_law(part, rows, y)
-    apart += [name for name in HELD_FIXED if _varies(cells, name)]
-    for part, rows in _parts(cells, apart):
-        if rows[columns.BATCH_SIZE].nunique() >= LEVELS_NEEDED and any(
-            _varies(rows, name) for name in LAW_FACTORS
-        ):
-            yield _batch_size_law(part, rows)
+                yield _power_law(question, y)
+        else:
+            yield _batch_size_law(question)
 
 
-def _power_law(part: Mapping[str, Any], rows: pd.DataFrame, y: str) -> LawAnalysis:
-    choose = [name for name in CHOICES if _varies(rows, name)]
-    fit, problem = tried(lambda: fit_power_law(rows, y=y, choose=choose))
+def _power_law(asked: LawQuestion, y: str) -> LawAnalysis:
+    fit, problem = tried(lambda: fit_power_law(asked.cells, y=y, choose=asked.choose))
     return LawAnalysis(
-        law=Law.POWER_LAW,
+        law=asked.law,
         y=y,
-        part=part,
+        part=asked.part,
         result=fit,
         problem=problem,
-        answers=() if fit is None else tuple(ask_curve(fit, rows)),
-        cells=rows,
+        answers=() if fit is None else tuple(ask_curve(fit, asked.cells)),
+        cells=asked.cells,
     )
 
 
-def _batch_size_law(part: Mapping[str, Any], rows: pd.DataFrame) -> LawAnalysis:
+def _batch_size_law(asked: LawQuestion) -> LawAnalysis:
     y = columns.VALIDATION_ERROR
-    law, problem = tried(lambda: check_batch_size_law(rows, y=y))
+    law, problem = tried(lambda: check_batch_size_law(asked.cells, y=y))
     supported = [
         factor
         for factor in LAW_FACTORS
         if law is not None and law.verdicts[factor] is Verdict.SUPPORTED
     ]
     return LawAnalysis(
-        law=Law.BATCH_SIZE,
+        law=asked.law,
         y=y,
-        part=part,
+        part=asked.part,
         result=law,
         problem=problem,
         controls=tuple(permutation_control(law, factor) for factor in supported if law is not None),
-        cells=rows,
+        cells=asked.cells,
     )
-
-
-def _parts(
-    cells: pd.DataFrame, names: Sequence[str]
-) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
-    if not names:
-        yield {}, cells
-        return
-    for values, rows in cells.groupby(list(names), dropna=False):
-        yield dict(zip(names, values, strict=True)), rows
-
-
-def _workload_axes(cells: pd.DataFrame) -> list[str]:
-    texts = cells[columns.WORKLOAD_AXES].dropna().unique()
-    return list(dict.fromkeys(name for text in texts for name in json.loads(text)))
-
-
-def _varies(cells: pd.DataFrame, name: str) -> bool:
-    return name in cells and bool(cells[name].nunique(dropna=False) > 1)
 
 
 def law_verdicts(law: LawAnalysis) -> Iterator[dict[str, Any]]:
@@ -241,7 +190,3 @@ def control_sentence(control: PermutationControl) -> str:
         f"{control.observed_residual_octaves:.2g} octaves with the true labels, and "
         f"{control.permuted_residual_octaves:.2g} at the 1st percentile of shuffled ones."
     )
-
-
-def _text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)

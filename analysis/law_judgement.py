@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from analysis.batch_grid import BatchGrid
 from analysis.collapse_regression import CollapseRegression, regress_curves
+from analysis.errors import FitError
 from analysis.optimum import ALPHA, BatchForm, Peaks, find_peaks
 from analysis.peak_regression import (
     FACTORS,
@@ -38,6 +39,15 @@ class Estimator(StrEnum):
     """The regression of optima."""
     COLLAPSE = "collapse"
     """The windowed collapse of the curves."""
+
+    @classmethod
+    def named(cls, name: "Estimator | str") -> "Estimator":
+        """Return the estimator of that name; `FitError` names all."""
+        try:
+            return cls(name)
+        except ValueError:
+            allowed = ", ".join(repr(str(estimator)) for estimator in cls)
+            raise FitError(f"`estimator` is {name!r}; allowed: {allowed}.") from None
 
 
 @dataclass(frozen=True, eq=False)

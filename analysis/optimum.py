@@ -138,7 +138,9 @@ def optimal_batch_sizes(
     a 2× grid that is an exact 3-point parabola, whose bias on an asymmetric curve depends on
     the grid's phase (.13-.21 octave). With 8 groups and more it is corrected by the shape that
     their curves have in common (see `analysis.grid_phase`). A vertex that is no minimum, lies
-    outside its window, or lacks a neighbour above the cliff gives bounds and no estimate.
+    outside its window, or lacks a neighbour above the cliff gives bounds and no estimate. So does
+    any group whose set S reaches down to the cliff: whether it has a vertex depends on its noise,
+    and those that do lie too high (with a cliff of its own law, N's exponent was .03 off; .013 so).
 
     The pooled variance takes the noise to be of one size in all groups. Where it shrinks with
     the error, quiet groups become plateaus: blind, not wrong. The log of the error as `y`, with
@@ -207,7 +209,8 @@ def find_peaks(
         OptimumLabel.INTERIOR,
     )
     vertex = parabola_vertex(octave, mean, learned, best)
-    known = (label == OptimumLabel.INTERIOR) & np.isfinite(vertex[0])
+    by_the_cliff = present[groups, first - 1] & ~learned[0, groups, first - 1] & ~low_edge
+    known = (label == OptimumLabel.INTERIOR) & np.isfinite(vertex[0]) & ~by_the_cliff
     peaks = Peaks(
         label=label.astype(object),
         estimate=np.where(known, vertex, np.nan),

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.censored_regression import fit_interval_censored
+from analysis.evidence import Evidence
+from analysis.factors import FACTORS, independent_factors, variance_inflation
 from analysis.jackknife import Jackknife
 from analysis.optimum import OptimumLabel
-from analysis.verdict import Evidence
 
 __all__ = [
     "FACTORS",
@@ -26,11 +27,6 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float64]
-
-FACTORS = ("learning_rate", "train_examples", "momentum")
-"""Keys of exponents and verdicts; the momentum factor is 1 / (1 - m)."""
-SAME_OCTAVES = 1e-6
-"""Singular values below this many octaves are rounding: the factors are collinear."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,43 +112,11 @@ def evidence(observations: PeakObservations, regression: PeakRegression, factor:
     )
 
 
-def variance_inflation(octaves: Floats) -> Floats:
-    """Return (3,) 1/(1 - R²) of each factor on the others; infinite if constant or collinear."""
-    inflation = np.full(octaves.shape[1], np.inf)
-    if not len(octaves):
-        return inflation
-    centred = octaves - octaves.mean(axis=0)
-    for factor in _varying(centred):
-        others = np.delete(centred, factor, axis=1)
-        own = centred[:, factor]
-        unexplained = own - others @ np.linalg.lstsq(others, own, rcond=1e-9)[0]
-        if np.linalg.norm(unexplained) > SAME_OCTAVES:
-            inflation[factor] = (own @ own) / (unexplained @ unexplained)
-    return inflation
-
-
 def _levels(observations: PeakObservations, factor: int) -> tuple[int, int]:
     """Return the factor's number of levels, and of those with an estimated optimum."""
     octaves = observations.octaves[:, factor]
     estimated = observations.lower[0] == observations.upper[0]
     return len(np.unique(octaves)), len(np.unique(octaves[estimated]))
-
-
-def _varying(centred: Floats) -> list[int]:
-    return [int(f) for f in np.flatnonzero(np.linalg.norm(centred, axis=0) > SAME_OCTAVES)]
-
-
-def independent_factors(octaves: Floats) -> list[int]:
-    """Return the first factors that vary and are linearly independent."""
-    used: list[int] = []
-    if not len(octaves):
-        return used
-    centred = octaves - octaves.mean(axis=0)
-    for factor in _varying(centred):
-        chosen = centred[:, [*used, factor]]
-        if np.linalg.matrix_rank(chosen, tol=SAME_OCTAVES) == len(used) + 1:
-            used.append(factor)
-    return used
 
 
 def _failure(estimates: Floats, identified: NDArray[np.bool_], seeds: tuple[object, ...]) -> str:

@@ -15,8 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
 from analysis.errors import FitError
-from analysis.fitting import fit_form
-from analysis.forms import find_form
 from analysis.jackknife import Jackknife
 from analysis.json_values import json_value
 from analysis.power_law import LEVEL, PowerLawFit
@@ -196,12 +194,7 @@ def _log_sizes(theta: Array, log_target: float) -> Array:
 
 def _at_floor_bounds(fit: PowerLawFit, log_target: float, level: float) -> Array:
     """Return (2,) log m* of the curves fitted with γ at the ends of its interval."""
-    bounds = fit.conf_int(level).loc["gamma"].to_numpy(dtype=float)
-    # A floor as high as the lowest error, or higher, leaves no curve.
-    bounds = np.minimum(bounds, np.exp(fit.means[0].min()))
-    held = np.stack([[np.nan, np.nan, gamma] for gamma in bounds])
-    means = np.repeat(fit.means[:1], 2, axis=0)
-    theta = fit_form(find_form("M2"), fit.curve.size, means, held=held).theta
+    theta = fit.curves_at_floors(level)
     return _log_sizes(theta, log_target)
 
 
@@ -221,21 +214,16 @@ def _jackknife_bounds(fit: PowerLawFit, folds: Array, level: float) -> tuple[flo
     jackknife = Jackknife(folds[:1], folds[1:, None])
     variance = float(jackknife.covariance[0, 0])
     if fit.curve.binomial_variance.any():
-        variance += _held_out_variance(fit, folds[0], level)
+        variance += _held_out_variance(fit, folds[0])
     half = stdtrit(jackknife.degrees_of_freedom, (1 + level) / 2) * math.sqrt(variance)
     return _exp(folds[0] - half), _exp(folds[0] + half)
 
 
-def _held_out_variance(fit: PowerLawFit, log_size: float, level: float) -> float:
-    """Return the variance of log m* from the held-out set: what the curve's interval adds there."""
+def _held_out_variance(fit: PowerLawFit, log_size: float) -> float:
+    """Return the variance of log m* from the held-out set: the log curve's, over its slope."""
     size = np.array([_exp(log_size)])
-    bounds = fit.predict_interval(size, level).iloc[0]
-    quantile = float(stdtrit(len(fit.folds) - 1, (1 + level) / 2))
-    both = (math.log(bounds["upper"] / bounds["lower"]) / 2 / quantile) ** 2
-    power = np.exp(fit.folds[:, 0] + fit.folds[:, 1] * log_size)
-    seeds = Jackknife(np.zeros(1), np.log(power + fit.folds[:, 2])[:, None]).covariance[0, 0]
     slope = fit.beta * (1 - fit.gamma / float(fit.predict(size)[0]))
-    return max(both - float(seeds), 0.0) / slope**2
+    return float(fit.held_out_curve_variance(size)[0]) / slope**2
 
 
 def _smallest_not_excluded(fit: PowerLawFit, target: float, level: float) -> float:

@@ -71,10 +71,32 @@ def plan(
     retry_failed: RetryOption = False,
     yes: YesOption = False,
     mix_sources: MixOption = False,
+    power: Annotated[
+        bool,
+        typer.Option("--power", help="Simulate studies like this one: what would they decide?"),
+    ] = False,
+    noise: Annotated[
+        float | None,
+        typer.Option("--noise", help="With --power: sd of a run's error; by default 0.005."),
+    ] = None,
+    depth: Annotated[
+        float | None,
+        typer.Option(
+            "--depth",
+            help="With --power: error at far too large a batch less that at the best; "
+            "by default 0.02.",
+        ),
+    ] = None,
+    pilot: Annotated[
+        str | None,
+        typer.Option("--pilot", help="With --power: store of a pilot, instead of assumptions."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a run would train: cells, packs, steps, FLOPs, time. Touches nothing."""
+    """Show what a run would train, and what the study can decide. Touches nothing."""
+    _refuse_idle_assumptions(power, noise, depth, pilot)
     with _reporting() as show:
+        from orchestrator.forecast import Power, study_limits, study_power
         from orchestrator.planning import plan_study
         from orchestrator.rendering import plan_document, plan_tables
         from orchestrator.store import Store
@@ -84,7 +106,15 @@ def plan(
         planned = plan_study(
             loaded, opened, retry_failed=retry_failed, confirmed=yes, mix_sources=mix_sources
         )
-        show(as_json, plan_document(planned), lambda: plan_tables(planned))
+        if power:
+            forecast = study_power(planned, Power(noise=noise, depth=depth, pilot=pilot))
+        else:
+            forecast = study_limits(planned)
+        show(
+            as_json,
+            plan_document(planned, forecast),
+            lambda: plan_tables(planned, forecast, simulated=power),
+        )
 
 
 @app.command()
@@ -249,6 +279,21 @@ class _Results:
 def _refuse(message: str) -> None:
     err.print(message, style="red", markup=False, soft_wrap=True)
     raise typer.Exit(ExitCode.WRONG_REQUEST)
+
+
+def _refuse_idle_assumptions(
+    power: bool, noise: float | None, depth: float | None, pilot: str | None
+) -> None:
+    """Refuse assumptions of a simulation that is not asked for, or that contradict each other."""
+    given = {"--noise": noise, "--depth": depth, "--pilot": pilot}
+    names = " and ".join(name for name, value in given.items() if value is not None)
+    if names and not power:
+        _refuse(f"{names}: assumptions of a simulation; add --power to run it, or leave them out.")
+    if pilot is not None and names != "--pilot":
+        _refuse(f"{names} exclude each other: a pilot has its own noise and depth.")
+    for name, value in (("--noise", noise), ("--depth", depth)):
+        if value is not None and not 0 < value < float("inf"):
+            _refuse(f"{name} is {value:g}; allowed: above 0, in the unit of the error (0.005).")
 
 
 @contextmanager

@@ -2,11 +2,12 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
 
+from orchestrator.forecast import GridForecast
 from orchestrator.planning import Plan, ShapePath
 from orchestrator.run import RunReport
 from orchestrator.store import Store
@@ -29,8 +30,8 @@ STATUSES = ("new", "completed", "diverged", "failed")
 MOST_FAILURES_SHOWN = 10
 
 
-def plan_document(plan: Plan) -> dict[str, Any]:
-    """Return the plan as plain values."""
+def plan_document(plan: Plan, forecast: Sequence[GridForecast] = ()) -> dict[str, Any]:
+    """Return the plan, and what its grids can decide, as plain values."""
     return {
         "study": plan.study.name,
         "workload": plan.study.workload.name,
@@ -60,11 +61,14 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         ],
         "predicted_worker_seconds": plan.predicted_seconds,
         "unmeasured_cells": plan.unmeasured_cells,
+        "forecast": [each.to_dict() for each in forecast],
     }
 
 
-def plan_tables(plan: Plan) -> Iterator[str | Table]:
-    """Yield the plan as a person reads it."""
+def plan_tables(
+    plan: Plan, forecast: Sequence[GridForecast] = (), *, simulated: bool = False
+) -> Iterator[str | Table]:
+    """Yield the plan, and what its grids can decide, as a person reads it."""
     study = plan.study
     yield f"Study {study.name}: {len(plan.cells):,} cells of workload {study.workload.name}"
     table = Table("grid", "cells", *STATUSES)
@@ -82,6 +86,17 @@ def plan_tables(plan: Plan) -> Iterator[str | Table]:
         yield f"Predicted time: {_predicted_time(plan)}"
     if failed := plan.count("failed"):
         yield f"{_count(failed, 'cell')} failed before; --retry-failed trains them again."
+    yield from _forecast_lines(forecast, simulated)
+
+
+def _forecast_lines(forecast: Sequence[GridForecast], simulated: bool) -> Iterator[str]:
+    for each in forecast:
+        law = "" if each.law is None else f", {each.law}"
+        part = f", {each.part}" if each.part else ""
+        yield f"What grid {each.grid}{part} can decide{law}:"
+        yield from (f"  {sentence}" for sentence in each.sentences())
+    if any(each.law is not None for each in forecast) and not simulated:
+        yield "Whether noise leaves it decidable: add --power (and --noise or --pilot) to simulate."
 
 
 def _predicted_time(plan: Plan) -> str:

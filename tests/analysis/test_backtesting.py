@@ -11,6 +11,7 @@ from scipy import optimize
 from analysis import FitError, backtest, fit_power_law
 from analysis.backtesting import POST_SELECTION
 from tests.analysis.published_data import published
+from tests.analysis.reproduction import steepening_curve
 
 Floats = NDArray[np.float64]
 SIZES = 50 * 2.0 ** np.arange(11)
@@ -233,17 +234,9 @@ def test_the_published_split_gives_the_published_error() -> None:
     assert told.forms.loc["M1", "n"] == (table["Training"] == 0).sum()
 
 
-def steepening() -> pd.DataFrame:
-    """Nearest neighbours on letters: error falls faster the more data there are."""
-    table = pd.read_parquet(published("lcdb/error_curves_seeds_6datasets.parquet"))
-    knn = table["learner"].str.contains("KNeighbors") & (table["openmlid"] == 6)
-    runs = table[knn].groupby(["size_train", "outer_seed"], as_index=False)
-    return runs["score_test"].mean()
-
-
 def test_a_steepening_curve_shows_that_power_laws_fail_to_extrapolate() -> None:
     told = backtest(
-        steepening(), "size_train", "score_test", seed="outer_seed", chance_error=25 / 26
+        steepening_curve(), "size_train", "score_test", seed="outer_seed", chance_error=25 / 26
     )
     far = told.by_horizon[told.by_horizon["horizon"] == 4].set_index("form")
     # no floor helps against a curve that bends down: errors are foretold far too high, and the

@@ -1,12 +1,7 @@
 """The law's check on synthetic truth, on exact moments, on published runs and on hostile tables."""
 
 import json
-import os
-from collections import Counter
 from collections.abc import Callable
-from functools import partial
-from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -23,15 +18,11 @@ from analysis import (
     permutation_control,
 )
 from analysis.peak_regression import regress_peaks, variance_inflation
+from tests.analysis.censored_optima import one_slice
 from tests.analysis.synthetic_batches import CHANCE, frame, law_cells
 
 Floats = NDArray[np.float64]
 FACTORS = ["learning_rate", "train_examples", "momentum"]
-PUBLISHED = Path(
-    os.environ.get(
-        "SCALING_STUDY_PUBLISHED_DATA", Path(__file__).parents[2].parent / "shared" / "data"
-    )
-)
 
 
 def cells_of(exponents: tuple[float, float, float], **options: float) -> pd.DataFrame:
@@ -409,117 +400,12 @@ def test_a_table_or_request_out_of_range_is_refused(
         check_batch_size_law(spoilt, **options)  # type: ignore[arg-type]
 
 
-def heavy_ball_second_moment(
-    learning_rate: float, momentum: float, curvature: Floats, batch_size: float, steps: int
-) -> Floats:
-    """E[w²] per curvature h after `steps` of v ← m v + h w + noise, w ← w - ε v, from w = 1.
-
-    Gradient noise of variance h/B, exactly: the second moments of (w, v) move linearly.
-    """
-    identity = np.ones_like(curvature)
-    move = np.array(
-        [
-            [1 - learning_rate * curvature, -learning_rate * momentum * identity],
-            [curvature, momentum * identity],
-        ]
-    ).transpose(2, 0, 1)
-    noise = np.array([-learning_rate, 1.0])
-    power = np.zeros((len(curvature), 5, 5))
-    power[:, :4, :4] = np.einsum("hij,hkl->hikjl", move, move).reshape(-1, 4, 4)
-    power[:, :4, 4] = np.kron(noise, noise) * curvature[:, None] / batch_size
-    power[:, 4, 4] = 1
-    start = np.array([1.0, 0, 0, 0, 1])
-    return np.asarray((np.linalg.matrix_power(power, steps) @ start)[:, 0])
-
-
-CURVATURE = 1 / np.arange(1, 21)
-
-
-def quadratic_risk(rate: float, train: float, inverse: float, batch: float) -> float:
-    """Excess risk of a noisy quadratic after 4 epochs."""
-    steps = max(round(4 * train / batch), 1)
-    moment = heavy_ball_second_moment(rate, 1 - 1 / inverse, CURVATURE, batch, steps)
-    return float(0.5 * CURVATURE @ moment)
-
-
-@pytest.fixture(scope="module")
-def noisy_quadratic() -> tuple[Floats, pd.DataFrame]:
-    """Exponents of the exact optima, and risks on a √2 grid with .2 % noise of five seeds.
-
-    At fixed T the quadratic has no optimum in B; at T = 4 N/B under-training gives it one.
-    """
-    level = 2.0 ** np.arange(4)
-    rng = np.random.default_rng(0)
-    optima, rows = [], []
-    for rate, train, inverse in product(0.02 * level, 4096 * level, level):
-        risk = partial(quadratic_risk, rate, train, inverse)
-        fine = np.arange(1, 12, 0.125)
-        optima.append(
-            (1, *np.log2([rate, train, inverse]), fine[np.argmin(list(map(risk, 2**fine)))])
-        )
-        for batch in 2 ** np.arange(0, 11.6, 0.5):
-            noisy = risk(batch) * np.exp(0.002 * rng.normal(size=5))
-            rows += [(rate, train, 1 - 1 / inverse, batch, seed, y) for seed, y in enumerate(noisy)]
-    exact = np.array(optima)
-    names = ["learning_rate", "train_examples", "momentum", "batch_size", "seed", "y"]
-    exponents = np.linalg.lstsq(exact[:, :4], exact[:, 4], rcond=None)[0][1:]
-    return exponents, pd.DataFrame(rows, columns=names)
-
-
-def test_the_noisy_quadratic_at_fixed_epochs_gets_its_exact_exponents(
-    noisy_quadratic: tuple[Floats, pd.DataFrame],
-) -> None:
-    exact, cells = noisy_quadratic
-    # about εN^.87/(1-m), which depends little on the spectrum
-    np.testing.assert_allclose(exact, [1, 0.87, 1], atol=0.03)
-    law = check_batch_size_law(cells, y="y")
-    # .035: the curves change their shape with N, for which no correction by one shape makes up
-    np.testing.assert_allclose(law.exponents.exponent, exact, atol=0.035)
-
-
-def test_a_slope_between_mere_bounds_has_no_interval_and_no_verdict(
-    noisy_quadratic: tuple[Floats, pd.DataFrame],
-) -> None:
-    _, cells = noisy_quadratic
-    noise = np.random.default_rng(1).normal(0, 0.02, len(cells))
-    # noise proportional to the risk, which falls with N: all but the loudest N are plateaus
-    law = check_batch_size_law(cells.assign(y=cells.y * np.exp(noise)), y="y")
-    assert law.optima.log2_optimum.notna().groupby(law.optima.train_examples).any().sum() < 3
-    assert np.isinf(law.exponents.standard_error["train_examples"])
-    assert set(law.verdicts.values()) <= {Verdict.UNIDENTIFIED, Verdict.CENSORED}
-    assert law.momentum_equivalence["verdict"] is Verdict.UNIDENTIFIED
-
-
-def test_a_coarse_grid_on_curves_of_several_shapes_is_mended_in_part_and_flagged(
-    noisy_quadratic: tuple[Floats, pd.DataFrame],
-) -> None:
-    exact, cells = noisy_quadratic
-    coarse = cells[np.isclose(np.log2(cells.batch_size) % 1, 0)]
-    law = check_batch_size_law(coarse, y="y")
-    # .10 without the phase's correction; what is left is that these curves change their shape
-    assert abs(exact[1] - law.exponents.exponent["train_examples"]) < 0.05
-    assert any("curves have not one shape" in flag for flag in law.flags)
-
-
-@pytest.fixture(scope="module")
-def published_mlp() -> pd.DataFrame:
-    path = PUBLISHED / "hpobench_mlp" / "car_credit_g.parquet"
-    if not path.exists():
-        pytest.skip(f"published data not found at {path}; set SCALING_STUDY_PUBLISHED_DATA")
-    runs = pd.read_parquet(path)
-    runs = runs[(runs.dataset == "car") & (runs.depth == 1) & (runs.width == 256)]
-    runs = runs[np.isclose(runs.alpha, 1e-8)]
-    seeds = [f"val_acc_s{i}" for i in range(5)]
-    table = runs.melt(["learning_rate_init", "batch_size", "n_instances"], seeds, "seed", "acc")
-    return table.assign(validation_error=1 - table.acc, momentum=0.0)
-
-
-def test_published_optima_at_the_edge_of_the_grid_are_censored_and_not_accepted(
-    published_mlp: pd.DataFrame,
-) -> None:
+def test_published_optima_at_the_edge_of_the_grid_are_censored_and_not_accepted() -> None:
     """HPOBench's MLP: Adam, batch sizes 4 … 256 by ten learning rates (Eggensperger 2021)."""
     law = check_batch_size_law(
-        published_mlp, learning_rate="learning_rate_init", train_examples="n_instances"
+        one_slice("car", depth=1, width=256, alpha=1e-8),
+        learning_rate="learning_rate_init",
+        train_examples="n_instances",
     )
     at_edge = law.optima.best_batch_size.isin([4, 256])
     assert at_edge.sum() >= 5
@@ -531,36 +417,3 @@ def test_published_optima_at_the_edge_of_the_grid_are_censored_and_not_accepted(
         np.log2(law.optima.learning_rate_init), np.log2(law.optima.best_batch_size)
     )
     assert naive.pvalue < 0.05
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("truth", [0.85, 1.15])
-@pytest.mark.parametrize(("seeds", "tilt"), [(5, 0.0), (10, 0.0), (5, 0.003)])
-def test_an_exponent_at_the_margin_is_supported_at_most_as_often_as_promised(
-    truth: float, seeds: int, tilt: float
-) -> None:
-    sets, supported, covered = 200, 0, 0
-    rng = np.random.default_rng(int(100 * truth) + seeds)
-    for _ in range(sets):
-        law = check_batch_size_law(
-            law_cells(
-                (truth,) * 3, noise=0.012, rng=rng, seeds=seeds, batch_sizes=16, seed_slope=tilt
-            )
-        )
-        said = Counter(law.verdicts[name] for name in FACTORS)
-        supported += said[Verdict.SUPPORTED]
-        covered += int(law.exponents.lower95.le(truth).mul(law.exponents.upper95.ge(truth)).sum())
-    # 600 verdicts at a nominal 5 %; the three of one set are taken as independent
-    assert supported <= stats.binom.ppf(0.9999, 3 * sets, 0.05)
-    assert covered >= stats.binom.ppf(0.0001, 3 * sets, 0.95)
-
-
-@pytest.mark.slow
-def test_a_true_law_is_supported_in_most_studies_of_a_sufficient_design() -> None:
-    rng = np.random.default_rng(0)
-    laws = [
-        check_batch_size_law(law_cells((1, 1, 1), noise=0.012, rng=rng, seeds=10))
-        for _ in range(50)
-    ]
-    # 4 x 4 x 4 groups, 10 seeds, a 2x grid: power .8 is the target, this design is above .95
-    assert sum(law.verdicts["joint"] is Verdict.SUPPORTED for law in laws) >= 40

@@ -240,6 +240,19 @@ def test_a_fold_is_the_vertex_without_that_seed_of_groups_that_are_interior_with
         )
 
 
+def test_a_group_whose_best_reach_down_to_the_cliff_has_bounds_and_no_estimate() -> None:
+    octave = np.log2(GRID)
+    bowl = 0.1 + 0.01 * (octave - 5.2) ** 2
+    far = only(one_group(noisy(np.where(octave < 3, CHANCE, bowl), 0.002), GRID))
+    assert far.label is OptimumLabel.INTERIOR
+    assert far.log2_optimum == pytest.approx(5.2, abs=0.2)
+    near = only(one_group(noisy(np.where(octave < 5, CHANCE, bowl), 0.012), GRID))
+    assert near.label is OptimumLabel.INTERIOR
+    assert near.set_lower == 2**5  # right above the cliff, and not worse than the best
+    assert np.isnan(near.log2_optimum)
+    assert near.log2_lower == 4
+
+
 @pytest.mark.parametrize("spacing", [1.0, 0.5])
 def test_optima_of_asymmetric_curves_do_not_depend_on_how_the_grid_falls(spacing: float) -> None:
     errors = []

@@ -10,7 +10,7 @@ from scipy import optimize, stats
 from analysis import FitError, FitStatus, PowerLawFit, find_form, fit_power_law
 from analysis.fitting import fit_form
 from analysis.least_squares import fit_curves
-from tests.analysis.published_data import published
+from tests.analysis.reproduction import lcdb_curve, steepening_curve
 
 SIZES = np.round(np.geomspace(50, 50 * 10**2.4, 9)).astype(int)
 """Nine sizes over 2.4 decades, as in the calibration of the intervals."""
@@ -660,38 +660,13 @@ def test_curves_fitted_together_are_fitted_as_alone():
         assert alone_loss[0] == pytest.approx(loss, rel=1e-10)
 
 
-def test_published_vision_curves_extrapolate_as_published():
-    curves = pd.read_csv(published("revisiting_nsl/benchmark.vision.csv"))
-    errors = []
-    for _, curve in curves.groupby(["Task", "Model"]):
-        seen = curve[curve["Training"] == 1]
-        ahead = curve[curve["Training"] == 0]
-        fit = fit_power_law(seen, x="Seen Examples", y="Loss", seed=None, form="M1", ci=None)
-        off = np.log(fit.predict(ahead["Seen Examples"])) - np.log(ahead["Loss"])
-        errors.append(np.sqrt((off**2).mean()))
-    assert len(errors) == 72
-    # Mean RMSE of log loss of M1 by log-log OLS; the figure has six digits.
-    assert np.mean(errors) == pytest.approx(0.104586, abs=1e-6)
-
-
-def lcdb_curve(openml_id, learner) -> pd.DataFrame:
-    curves = pd.read_parquet(published("lcdb/error_curves_seeds_6datasets.parquet"))
-    curves = curves[(curves["openmlid"] == openml_id) & (curves["learner"] == learner)]
-    return curves.groupby(["size_train", "outer_seed"], as_index=False)["score_test"].mean()
-
-
 def fit_lcdb(curve) -> PowerLawFit:
     return fit_power_law(curve, x="size_train", y="score_test", seed="outer_seed")
 
 
 def test_the_published_letter_curve_of_nearest_neighbours_is_no_power_law():
-    curve = lcdb_curve(6, "sklearn.neighbors.KNeighborsClassifier")
+    curve = steepening_curve()
     assert fit_lcdb(curve).status is FitStatus.POOR_FIT
-    # It steepens: a fit to the small sizes predicts too high an error at the largest.
-    largest = curve["size_train"].max()
-    fit = fit_lcdb(curve[curve["size_train"] < largest / 4])
-    actual = curve.loc[curve["size_train"] == largest, "score_test"].mean()
-    assert fit.predict(largest) > 1.1 * actual
 
 
 def test_a_published_curve_that_is_a_power_law_predicts_its_largest_size():

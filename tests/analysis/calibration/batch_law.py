@@ -166,7 +166,7 @@ def _pooled(results: list[Result]) -> list[Row]:
     ]
     made = []
     for index, estimator in enumerate(Estimator):
-        inside = np.concatenate([_covered(result, index).ravel() for result in margins])
+        inside = np.concatenate([covered(result, index).ravel() for result in margins])
         error = np.median(np.concatenate([result.errors[:, index].ravel() for result in margins]))
         what = f"law, exponents by {estimator}"
         made.append(
@@ -215,8 +215,8 @@ def _rows(
         made.append(share("every factor as it is", (said == right).all(axis=1), POWER))
         wrong = (said[:, truth != 1] == Verdict.SUPPORTED).any(axis=1)
         made.append(share("a wrong factor supported", wrong, NEVER))
-    covered = np.concatenate([_covered(result, index) for result in results])
-    made.append(share("95 % intervals cover all three", covered.all(axis=1), None))
+    inside = np.concatenate([covered(result, index) for result in results])
+    made.append(share("95 % intervals cover all three", inside.all(axis=1), None))
     bias = np.concatenate([result.exponents[:, index] for result in results]).mean(axis=0) - truth
     largest = float(np.abs(bias).max())
     exempt = estimator is Estimator.COLLAPSE and "widths" in name
@@ -240,7 +240,7 @@ def _bias_allowance(results: list[Result], index: int) -> float:
     return float(3 * exponents.std(axis=0).max() / np.sqrt(len(exponents)))
 
 
-def _covered(result: Result, index: int) -> NDArray[np.bool_]:
+def covered(result: Result, index: int) -> NDArray[np.bool_]:
     """Return (sets, 3) whether the 95 % interval holds the truth."""
     curves = KINDS[result.task.kind].curves
     truth = np.asarray(curves.truth, dtype=float)

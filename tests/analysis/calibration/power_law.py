@@ -66,6 +66,10 @@ class Tables:
     """(d, n, S)"""
     beta: Array
     """(d,) true exponents."""
+    first: Array
+    """(d,) true errors at the smallest size."""
+    gamma: Array
+    """(d,) true floors."""
 
 
 class Result(NamedTuple):
@@ -109,7 +113,8 @@ def make_tables(task: Task) -> Tables:
     gamma = rng.uniform(0, 0.03, task.sets) * (task.floor != FLOORS[0])
     power = (first - gamma)[:, None] * (SIZES / SIZES[0]) ** beta[:, None]
     log_error = np.log(power + gamma[:, None])[:, :, None]
-    return Tables(log_error + noise(task.noise, task.sets, task.seeds, rng), beta)
+    noisy = log_error + noise(task.noise, task.sets, task.seeds, rng)
+    return Tables(noisy, beta, first, gamma)
 
 
 def jackknife(log_error: Array) -> Array:
