@@ -5,13 +5,11 @@ means and intervals; raw rows are never embedded.
 """
 
 import io
-import math
 from typing import Any
 
 import altair as alt
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
 
 from analysis.chart_style import (
     INK,
@@ -23,17 +21,15 @@ from analysis.chart_style import (
     interval_text,
     log_axis,
 )
+from analysis.curve_data import curve_lines, curve_table, drawn_sizes, region_table
 from analysis.curve_points import Region
 from analysis.errors import FitError
 from analysis.power_law import PowerLawFit
 from analysis.regions import CurveRegions, curve_regions
 from analysis.summary_table import format_number
 
-__all__ = ["chart_png", "curve_lines", "curve_table", "learning_curve_chart", "region_table"]
+__all__ = ["chart_png", "learning_curve_chart"]
 
-EXTRAPOLATED = 4.0
-"""Times the largest size to which a curve is drawn on: enough to see where it leads, and within
-what backtests of a few sizes can speak of."""
 REGION_COLOURS = {
     str(Region.SMALL_DATA): "#d9d9e0",
     str(Region.POWER_LAW): "#e2eedf",
@@ -49,81 +45,6 @@ def chart_png(chart: alt.TopLevelMixin, *, scale: float = 2.0) -> bytes:
     return buffer.getvalue()
 
 
-def curve_table(fit: PowerLawFit, cells: pd.DataFrame) -> pd.DataFrame:
-    """Return one row a size: `size`, `error`, `lower`, `upper`, `interval`, `used`, `why`, `seeds`.
-
-    At sizes used, the geometric mean over seeds with its 95 % t interval. Where that does not
-    exist (sizes left out, a single seed), the range of all cells of that size in `cells`. At sizes
-    used also the `residual`, error over the fitted one less 1, and its bounds `residual_lower` and
-    `residual_upper`.
-    """
-    scores = fit.curve.envelope.log_error
-    used = fit.points["used"].to_numpy()
-    place = np.cumsum(used) - 1
-    rows = []
-    for index, point in enumerate(fit.points.to_dict("records")):
-        at_size = cells.loc[cells[fit.x] == point[fit.x], fit.y]
-        error = float(np.exp(point["mean_log_error"]))
-        lower, upper = float(at_size.min()), float(at_size.max())
-        interval = f"range of its {len(at_size)} cells"
-        score = scores[place[index]] if used[index] else np.array([])
-        score = score[~np.isnan(score)]
-        if len(score) > 1:
-            half = stdtrit(len(score) - 1, 0.975) * score.std(ddof=1) / math.sqrt(len(score))
-            lower, upper = error * math.exp(-half), error * math.exp(half)
-            interval = f"95 % t, {len(score)} seeds"
-        size = float(point[fit.x])
-        rows.append(
-            (size, error, lower, upper, interval, used[index], point["why"], point["seeds"])
-        )
-    names = ["size", "error", "lower", "upper", "interval", "used", "why", "seeds"]
-    table = pd.DataFrame(rows, columns=names)
-    fitted = np.where(table["used"], fit.predict(table["size"]), np.nan)
-    for name, of in {"": "error", "_lower": "lower", "_upper": "upper"}.items():
-        table[f"residual{name}"] = table[of] / fitted - 1
-    return table
-
-
-def curve_lines(fit: PowerLawFit) -> pd.DataFrame:
-    """Return the fitted curve: `size`, `error`, 95 % bounds `lower` and `upper`, `beyond`.
-
-    `beyond`: whether the row belongs to the part after the largest size fitted. NaN bounds where
-    there are none: of a fit without interval, and beyond the sizes of an unidentified one.
-    """
-    largest = fit.curve.size.max()
-    within = np.geomspace(fit.curve.size.min(), largest, 60)
-    beyond = np.geomspace(largest, EXTRAPOLATED * largest, 21)
-    size = np.concatenate([within, beyond])
-    table = pd.DataFrame({"size": size, "error": fit.predict(size), "lower": np.nan})
-    table["upper"] = np.nan
-    if fit.ci is not None:
-        bounds = fit.predict_interval(size)[["lower", "upper"]].to_numpy()
-        table[["lower", "upper"]] = np.where(np.isfinite(bounds[:, 1:]), bounds, np.nan)
-    table["beyond"] = np.arange(len(size)) >= len(within)
-    if not fit.identified:  # the curve's value at the largest size says nothing beyond it
-        table.loc[table["beyond"], ["lower", "upper"]] = np.nan
-    return table
-
-
-def region_table(fit: PowerLawFit, regions: CurveRegions | None) -> pd.DataFrame:
-    """Return one row a region of the drawn sizes: `region`, `start`, `end`.
-
-    `regions`: those of the curve; None where its form has no floor that could be told.
-    """
-    sizes, used = fit.points[fit.x].to_numpy(dtype=float), fit.points["used"].to_numpy()
-    low, high = _reach(fit)
-    small = sizes[(fit.points["region"] == Region.SMALL_DATA).to_numpy()]
-    first = math.sqrt(small.max() * sizes[used].min()) if len(small) else low
-    floor = min(high, math.inf if regions is None else max(regions.floor_begins, first))
-    rows = [
-        (str(Region.SMALL_DATA), low, first),
-        (str(Region.POWER_LAW), first, floor),
-        (str(Region.FLOOR), floor, high),
-    ]
-    table = pd.DataFrame(rows, columns=["region", "start", "end"])
-    return table[table["start"] < table["end"]].reset_index(drop=True)
-
-
 def learning_curve_chart(fit: PowerLawFit, cells: pd.DataFrame) -> alt.TopLevelMixin:
     """Return error against size on log axes with the fit, and what the fit leaves beneath.
 
@@ -132,7 +53,7 @@ def learning_curve_chart(fit: PowerLawFit, cells: pd.DataFrame) -> alt.TopLevelM
     """
     table, lines = curve_table(fit, cells), curve_lines(fit)
     regions = _regions(fit)
-    axis = log_axis(_reach(fit))
+    axis = log_axis(drawn_sizes(fit))
     panels = [
         _curve_panel(fit, table, lines, region_table(fit, regions), axis),
         _residual_panel(fit, table, axis),
@@ -142,12 +63,6 @@ def learning_curve_chart(fit: PowerLawFit, cells: pd.DataFrame) -> alt.TopLevelM
         f"Learning curve of the {axis_name(fit.y)}",
         _subtitle(fit, table, lines, regions),
     )
-
-
-def _reach(fit: PowerLawFit) -> tuple[float, float]:
-    """Return the sizes between which a chart is drawn."""
-    smallest, largest = fit.points[fit.x].min(), fit.points[fit.x].max()
-    return float(smallest), max(float(largest), EXTRAPOLATED * float(fit.curve.size.max()))
 
 
 def _regions(fit: PowerLawFit) -> CurveRegions | None:

@@ -8,7 +8,7 @@ import pandas as pd
 from analysis import columns
 from analysis.batch_law import BatchSizeLaw
 from analysis.chart_style import interval_text
-from analysis.charts import curve_table
+from analysis.curve_data import curve_table
 from analysis.law_analysis import LawAnalysis, law_exponents
 from analysis.power_law import PowerLawFit
 from analysis.summary_table import format_number, table_texts
