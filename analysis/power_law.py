@@ -155,10 +155,10 @@ class PowerLawFit:
 
         A jackknife of the log of the curve, under both methods of `conf_int`. For M2 it is widened
         to the curves fitted with γ at the ends of its interval: where γ̂ ends at 0 in all folds, the
-        jackknife takes that for certain, and alone covered .89 at 16 times the sizes fitted and a
-        nominal .95 (docs/validation.md has the figures with those curves). It holds if the form
-        does: that the curve may bend beyond the points is not in it. Beyond the points an
-        unidentified fit has bounds 0 and infinity.
+        jackknife takes that for certain, and alone covered .91 to .93 at 16 times the sizes fitted
+        and a nominal .95 with a slight floor, with those curves .95 to .96 (docs/validation.md).
+        It holds if the form does: that the curve may bend beyond the points is not in it. Beyond
+        the points an unidentified fit has bounds 0 and infinity.
         """
         self._require_interval(level)
         size = _positive(m).ravel()

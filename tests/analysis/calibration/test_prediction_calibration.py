@@ -29,7 +29,7 @@ def test_intervals_cover_curves_beyond_the_sizes_fitted():
             assert share_row("", "", hits, 15 * kinds, prediction.REQUIRED).ok
 
 
-def test_the_jackknife_alone_would_be_found_too_narrow():
+def test_the_jackknife_alone_covers_less_often_than_with_the_ends_of_the_floor():
     task = power_law.Task("independent", power_law.FLOORS[1], 5, 150, (8,))
     tables = power_law.make_tables(task)
     far = power_law.SIZES[-1:] * 16
