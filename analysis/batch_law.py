@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from analysis import columns
 from analysis.batch_grid import arrange_batch_grid
-from analysis.collapse_regression import CollapseRegression
+from analysis.collapse_regression import POOR_FIT, CollapseRegression
 from analysis.errors import FitError
 from analysis.factors import FACTORS, factor_octaves
 from analysis.json_values import json_value
@@ -47,8 +47,6 @@ Floats = NDArray[np.float64]
 
 NEAR_SHARE = 0.5
 """Share of the optima near the cliff from which it is flagged."""
-POOR_FIT = 0.001
-"""Chance at which curves of one shape are said to have several."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -423,7 +421,7 @@ def _flags(
     if collapse.lack_of_fit < POOR_FIT:
         flags.append(
             "The curves have not one shape: the collapse leaves more than the noise of seeds "
-            f"explains (p = {collapse.lack_of_fit:.1g}), and its exponents may be off."
+            f"explains (p = {collapse.lack_of_fit:.1g}), and its exponents have no intervals."
         )
     if edge.near_share > NEAR_SHARE:
         flags.append(

@@ -11,10 +11,14 @@ from analysis.jackknife import Jackknife
 from analysis.optimum import SHAPE_GROUPS, Peaks
 from analysis.peak_regression import independent_factors, variance_inflation
 
-__all__ = ["CollapseRegression", "regress_curves"]
+__all__ = ["POOR_FIT", "CollapseRegression", "regress_curves"]
 
 Floats = NDArray[np.float64]
 
+POOR_FIT = 0.001
+"""Chance at which curves of one shape are said to have several. They have no interval then: seeds
+say nothing of how far a wrong shape leads (on the noisy quadratic, .07 with a tenth of that as
+standard error)."""
 FARTHEST_EXPONENT = 10.0
 """An exponent beyond this is no estimate: the curves slid off one another."""
 
@@ -59,16 +63,19 @@ def regress_curves(peaks: Peaks, octaves: Floats, start: Floats) -> CollapseRegr
     determined = np.isfinite(variance_inflation(octaves[curves.groups])[used])
     named = np.array(used, dtype=np.intp)[determined]
     exponents[named] = estimates[0, determined]
-    failure = _failure(estimates)
+    lack_of_fit = _lack_of_fit(whole, peaks)
+    failure = _failure(estimates, lack_of_fit)
     if not failure:
         spread = Jackknife(estimates[0, determined], estimates[1:, determined]).covariance
         covariance[np.ix_(named, named)] = spread
-    return CollapseRegression(exponents, covariance, whole, _lack_of_fit(whole, peaks), failure)
+    return CollapseRegression(exponents, covariance, whole, lack_of_fit, failure)
 
 
-def _failure(estimates: Floats) -> str:
+def _failure(estimates: Floats, lack_of_fit: float) -> str:
     if len(estimates) < 2:
         return "one seed has no spread"
+    if lack_of_fit < POOR_FIT:
+        return f"the curves have not one shape (p = {lack_of_fit:.1g})"
     if np.abs(estimates).max() > FARTHEST_EXPONENT:
         return "the curves cannot be brought onto one another"
     if np.ptp(estimates, axis=0).max() < 1e-9:
