@@ -24,11 +24,6 @@ Floats = NDArray[np.float64]
 
 WINDOW = 2.5
 """Octaves on both sides of a group's optimum."""
-WALL = 3.0
-"""What rises by more than so many times as much as the other side does is a wall, not the bowl. Its
-height swamps the bowl in a least-squares fit, and no spline of few pieces follows both."""
-VISIBLE = 4.0
-"""Standard deviations of a mean error that a side rises by at least, to measure a wall against."""
 FEWEST_POINTS = 4
 """Of a group in its window: two for level and height, and two that speak of its place."""
 PIECES = (1, 2, 3, 4, 6)
@@ -62,28 +57,11 @@ class Curves:
 
     @classmethod
     def windowed(
-        cls,
-        octave: Floats,
-        mean: Floats,
-        learned: NDArray[np.bool_],
-        centre: Floats,
-        noise: float,
+        cls, octave: Floats, mean: Floats, learned: NDArray[np.bool_], centre: Floats
     ) -> "Curves":
-        """Return the curves with their windows about (G,) `centre`s; NaN leaves a group out.
-
-        `noise`: standard deviation of a mean error. A wall is cut off where it rises by more than
-        `WALL` times what the other side of the window does.
-        """
+        """Return the curves with their windows about (G,) `centre`s; NaN leaves a group out."""
         with np.errstate(invalid="ignore"):
-            offset = octave - centre[:, None]
-            inside = learned & (np.abs(offset) <= WINDOW + 1e-9)
-            rise = np.where(inside, mean, np.nan)
-            rise = rise - np.nanmin(np.where(inside, mean, np.inf), axis=1, keepdims=True)
-            left, right = (
-                np.where(inside & side, rise, 0.0).max(axis=1) for side in (offset < 0, offset > 0)
-            )
-            lower = np.maximum(np.minimum(left, right), VISIBLE * noise)
-            inside &= ~(rise > WALL * lower[:, None])
+            inside = learned & (np.abs(octave - centre[:, None]) <= WINDOW + 1e-9)
         return cls(octave, mean, inside & (inside.sum(axis=1) >= FEWEST_POINTS)[:, None])
 
     @property
@@ -203,7 +181,7 @@ class _Points:
 
     def simplest(self, exponents: Floats) -> int:
         """Return the smallest number of pieces that is about as good as the best one."""
-        most = max(float(np.median(self.number[self.takes_part])) - DEGREE, 2.0)
+        most = max(float(np.median(self.number[self.takes_part])) - DEGREE, 1.0)
         allowed = [number for number in PIECES if number <= most]
         losses = np.array([self.held_out_losses(number, exponents) for number in allowed])
         excess = losses - losses[losses.sum(axis=1).argmin()]

@@ -109,9 +109,7 @@ class Peaks:
 
     def curves(self, fold: int) -> Curves:
         """Return one fold's curves within the windows of the collapse."""
-        return Curves.windowed(
-            self.octave, self.mean[fold], self.learned[fold], self.centre[fold], self.noise
-        )
+        return Curves.windowed(self.octave, self.mean[fold], self.learned[fold], self.centre[fold])
 
 
 def optimal_batch_sizes(

@@ -46,11 +46,6 @@ def flat_above_a_cliff(octaves_above: Array) -> Array:
     return np.where(octaves_above < 0, 1.0, 0.1)
 
 
-def wall(octaves_above: Array) -> Array:
-    """A bowl that is shallow on one side, and a wall tenfold as high within two octaves."""
-    return 0.1 + 0.012 * (np.exp(-1.8 * octaves_above) / 1.8 + octaves_above - 1 / 1.8)
-
-
 class Kind(NamedTuple):
     """Tables that belong together in a row."""
 
@@ -89,11 +84,6 @@ KINDS = (
     Kind(
         "at .85, factor √2, 10 seeds",
         replace(ONE, truth=(0.85,) * 3, noise=0.016, seeds=10, spacing=0.5, batch_sizes=22),
-        RARE,
-    ),
-    Kind(
-        "at (.9, 1.1, .95), a wall beside a shallow bowl",
-        replace(ONE, truth=(0.9, 1.1, 0.95), noise=0.005, shape=wall),
         RARE,
     ),
     Kind("flat", replace(ONE, shape=flat), RARE),
