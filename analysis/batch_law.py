@@ -366,10 +366,16 @@ def _exponents_text(exponents: pd.DataFrame) -> str:
     known = exponents[exponents["exponent"].notna()]
     if known.empty:
         return "no exponent"
+    numbers = known[["exponent", "lower95", "upper95"]].to_numpy(dtype=np.float64)
     return ", ".join(
-        f"{name} {row.exponent:.2f} [{row.lower95:.2f}, {row.upper95:.2f}]"
-        for name, row in zip(known.index, known.itertuples(), strict=True)
+        f"{name} {exponent:.2f} {_interval_text(lower, upper)}"
+        for name, (exponent, lower, upper) in zip(known.index, numbers, strict=True)
     )
+
+
+def _interval_text(lower: float, upper: float) -> str:
+    unbounded = math.isinf(lower) and math.isinf(upper)
+    return "(no interval)" if unbounded else f"[{lower:.2f}, {upper:.2f}]"
 
 
 def _momentum_equivalence(

@@ -19,7 +19,7 @@ from analysis.chart_style import (
     powers_of_two,
     shades,
 )
-from analysis.peak_regression import FACTORS
+from analysis.factors import FACTORS
 
 __all__ = ["collapse_chart", "collapse_table"]
 

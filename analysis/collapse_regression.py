@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 from scipy.special import fdtrc
 
 from analysis.collapse import Collapse, collapse_curves
+from analysis.factors import independent_factors, variance_inflation
 from analysis.jackknife import Jackknife
 from analysis.optimum import SHAPE_GROUPS, Peaks
-from analysis.peak_regression import independent_factors, variance_inflation
 
 __all__ = ["POOR_FIT", "CollapseRegression", "regress_curves"]
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from analysis.batch_grid import BatchGrid
 from analysis.collapse_regression import CollapseRegression, regress_curves
 from analysis.errors import FitError
+from analysis.factors import FACTORS
 from analysis.optimum import ALPHA, BatchForm, Peaks, find_peaks
 from analysis.peak_regression import (
-    FACTORS,
     PeakObservations,
     PeakRegression,
     evidence,

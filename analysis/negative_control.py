@@ -10,7 +10,8 @@ import numpy as np
 
 from analysis.batch_law import BatchSizeLaw
 from analysis.errors import FitError
-from analysis.peak_regression import FACTORS, evidence, regress_peaks
+from analysis.factors import FACTORS
+from analysis.peak_regression import evidence, regress_peaks
 from analysis.verdict import Verdict, judge_factor
 
 __all__ = ["PermutationControl", "permutation_control"]

@@ -23,8 +23,8 @@ from analysis.chart_style import (
     log_axis,
     powers_of_two,
 )
+from analysis.factors import FACTORS
 from analysis.optimum import OptimumLabel
-from analysis.peak_regression import FACTORS
 from analysis.verdict import Verdict
 
 __all__ = ["mark_names", "optimum_chart"]

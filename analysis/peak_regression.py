@@ -12,18 +12,15 @@ from numpy.typing import NDArray
 
 from analysis.censored_regression import fit_interval_censored
 from analysis.evidence import Evidence
-from analysis.factors import FACTORS, independent_factors, variance_inflation
+from analysis.factors import independent_factors, variance_inflation
 from analysis.jackknife import Jackknife
 from analysis.optimum import OptimumLabel
 
 __all__ = [
-    "FACTORS",
     "PeakObservations",
     "PeakRegression",
     "evidence",
-    "independent_factors",
     "regress_peaks",
-    "variance_inflation",
 ]
 
 Floats = NDArray[np.float64]

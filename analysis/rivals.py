@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy.special import log_ndtr
 
 from analysis.censored_regression import fit_interval_censored
-from analysis.peak_regression import PeakObservations, independent_factors
+from analysis.factors import independent_factors
+from analysis.peak_regression import PeakObservations
 
 __all__ = ["RIVALS", "rank_rivals"]
 

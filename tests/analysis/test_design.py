@@ -143,7 +143,7 @@ def test_power_rises_with_seeds_and_falls_with_noise(line):
 
 
 def test_six_levels_of_five_seeds_have_the_power_that_was_computed_before(line):
-    # STATISTICS of the design: about .85 with noise .005 on a peak .02 high. 80 sets: ±.05 (1 σ).
+    # Expected of the design: about .85 with noise .005 on a peak .02 high. 80 sets: ±.05 (1 σ).
     assert 0.65 <= line[5, 0.005].power("learning_rate") <= 0.98
 
 
