@@ -41,6 +41,8 @@ BatchForm = Literal["B", "B/(1-B/N)"]
 ALPHA = 0.05
 """Chance that a group's truly best batch size is called worse than another."""
 PLATEAU_OCTAVES = 2.0
+OWN_FREEDOM = 4
+"""Degrees of freedom at which a group's own noise weighs as much as the pooled one."""
 SHAPE_GROUPS = 8
 """Groups that can tell their common shape: with fewer, a shape fitted to noise would move optima
 more than the grid's phase does."""
@@ -88,6 +90,8 @@ class Peaks:
     """Standard deviation of a mean error of all seeds, pooled over groups; NaN for one seed."""
     noise_freedom: int
     """Degrees of freedom of `noise`."""
+    group_noise: Floats
+    """(G,) the same of each group, drawn towards the pooled one where it has few runs."""
     corrected_by: int
     """Groups whose common shape corrected the estimates for the grid's phase; 0: they are not."""
 
@@ -194,7 +198,10 @@ def find_peaks(
     half_way = lowest + 0.5 * (grid.chance_error[:, None] - lowest)
     learned = present & ((mean < half_way) | (mean == lowest))
 
-    variance, freedom = _pooled_variance(grid.errors, learned[0])
+    squares, freedoms = _residual_squares(grid.errors, learned[0])
+    freedom = int(freedoms.sum())
+    variance = float(squares.sum()) / max(freedom, 1)
+    of_group = (squares + OWN_FREEDOM * variance) / (freedoms + OWN_FREEDOM)
     critical = _critical_difference(variance, freedom, len(grid.seeds), present, alpha)
     in_set = present & ~(mean[0] - lowest[0] > critical)
     count = present.sum(axis=-1)
@@ -224,6 +231,7 @@ def find_peaks(
         learned=learned,
         noise=float(np.sqrt(variance / len(grid.seeds))) if freedom else np.nan,
         noise_freedom=freedom,
+        group_noise=np.sqrt(of_group / len(grid.seeds)),
         corrected_by=0,
     )
     return _corrected(peaks)
@@ -236,7 +244,7 @@ def _corrected(peaks: Peaks) -> Peaks:
     if groups < SHAPE_GROUPS or not np.isfinite(peaks.noise):
         return peaks
     common = common_shape(curves, peaks.centre[0])
-    bias = vertex_bias(peaks.octave, peaks.estimate, common.shape, common.height, peaks.noise)
+    bias = vertex_bias(peaks.octave, peaks.estimate, common.shape, common.height, peaks.group_noise)
     return replace(peaks, estimate=peaks.estimate - bias, corrected_by=groups)
 
 
@@ -295,18 +303,17 @@ def _means(errors: Floats, keep: NDArray[np.bool_]) -> Floats:
     return np.asarray(np.einsum("fs,sgk->fgk", share, np.nan_to_num(errors)))
 
 
-def _pooled_variance(errors: Floats, learned: NDArray[np.bool_]) -> tuple[float, int]:
-    """Return the variance of an error less seed and batch-size effects, and its freedom.
+def _residual_squares(errors: Floats, learned: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Return (G,) sums of squares less seed and batch-size effects, and their degrees of freedom.
 
-    Pooled over groups. `learned`: (G, K), what enters. No freedom with one seed.
+    `learned`: (G, K), what enters. No freedom with one seed.
     """
     seeds = len(errors)
     number = learned.sum(axis=-1)
     centred = np.where(learned, np.nan_to_num(errors - errors.mean(axis=0)), 0.0)
     seed_effect = centred.sum(axis=-1) / number
-    squares = (centred**2).sum() - (seed_effect**2 * number).sum()
-    freedom = int((seeds - 1) * (number - 1).sum())
-    return max(float(squares), 0.0) / max(freedom, 1), freedom
+    squares = (centred**2).sum(axis=(0, 2)) - (seed_effect**2).sum(axis=0) * number
+    return squares.clip(min=0), (seeds - 1.0) * (number - 1)
 
 
 def _critical_difference(
