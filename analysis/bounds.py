@@ -39,6 +39,8 @@ where rejected."""
 _STEPS = 80
 _PRECISION = 1e-8
 """Width of the last bracket of a bound, against the distance from the estimate."""
+_CURVE_PRECISION = 1e-9
+"""Of the log errors of a curve on the way; what is tested hardly depends on the other parameters."""
 
 
 def score_bounds(
@@ -48,13 +50,15 @@ def score_bounds(
     *,
     floor: bool,
     level: float,
+    fits: Array | None = None,
 ) -> Array:
     """Return (..., 3, 2) bounds of (log α, β, γ) by the jackknifed score.
 
     `means`: (..., 1 + S, n) mean log errors of all seeds, then without each. Leading dimensions
     are tables of the same sizes, whose walks share their steps: 500 at once take a tenth of the
     time. `held_out_variance`: two (n, n) covariances of the means from the sampling of the held-out
-    set; the larger effect counts.
+    set; the larger effect counts. `fits`: (..., 3) curves fitted to the means of all seeds, where
+    they are at hand.
     """
     tables = means.reshape(-1, *means.shape[-2:])
     jackknives = [Jackknife(table[0], table[1:]) for table in tables]
@@ -72,7 +76,9 @@ def score_bounds(
         error = np.sqrt(np.max(variances, axis=0).clip(min=0))
         return np.asarray(np.where(silent, -1.0, np.abs(score) - quantile * error))
 
-    bounds = _walk_out(log_size, tables[:, 0], rejection, floor=floor)
+    if fits is None:
+        fits, _ = fit_curves(log_size, tables[:, 0], floor=floor)
+    bounds = _walk_out(log_size, tables[:, 0], fits.reshape(-1, 3), rejection, floor=floor)
     return bounds.reshape(*means.shape[:-2], 3, 2)
 
 
@@ -110,7 +116,7 @@ def profile_bounds(log_size: Array, log_error: Array, *, floor: bool, level: flo
     sizes, seeds = log_error.shape[-2:]
     tables = log_error.reshape(-1, sizes, seeds)
     means = tables.mean(axis=2)
-    _, loss = fit_curves(log_size, means, floor=floor)
+    fits, loss = fit_curves(log_size, means, floor=floor)
     # All seeds share the sizes, so that only the misfit of the means depends on the parameters.
     total = ((tables - means[:, :, None]) ** 2).sum(axis=(1, 2)) + seeds * loss
     freedom = seeds * sizes - (3 if floor else 2)
@@ -122,17 +128,18 @@ def profile_bounds(log_size: Array, log_error: Array, *, floor: bool, level: flo
         del theta, which
         return np.asarray(loss - allowed[table])
 
-    bounds = _walk_out(log_size, means, rejection, floor=floor)
+    bounds = _walk_out(log_size, means, fits, rejection, floor=floor)
     return bounds.reshape(*log_error.shape[:-2], 3, 2)
 
 
-def _walk_out(log_size: Array, log_error: Array, rejection: Rejection, *, floor: bool) -> Array:
-    """Return (d, 3, 2) values where `rejection` begins, walking out from fits to (d, n) log errors.
+def _walk_out(
+    log_size: Array, log_error: Array, fits: Array, rejection: Rejection, *, floor: bool
+) -> Array:
+    """Return (d, 3, 2) values where `rejection` begins, walking out from (d, 3) fits.
 
     Doubling strides find a rejected value, then false position with bisections narrows the
     bracket. All parameters and both directions go at once; each starts from its last fit.
     """
-    fits = fit_curves(log_size, log_error, floor=floor)[0]
     parameters = 3 if floor else 2
     which = np.tile(np.repeat(np.arange(parameters), 2), len(fits))
     sign = np.tile([-1.0, 1.0], parameters * len(fits))
@@ -167,7 +174,14 @@ def _walk_out(log_size: Array, log_error: Array, rejection: Rejection, *, floor:
         start[np.arange(len(at)), which[at]] = target
         # Along the ridge the level follows the exponent: keep the middle of the curve in place.
         start[:, 0] -= np.where(which[at] == 1, (target - here) * log_size.mean(), 0.0)
-        theta, loss = polish(log_size, log_error[table[at]], start, held[at], limit=limit)
+        theta, loss = polish(
+            log_size,
+            log_error[table[at]],
+            start,
+            held[at],
+            limit=limit,
+            precision=_CURVE_PRECISION,
+        )
         margin = rejection(theta, loss, which[at], table[at])
         fine = margin <= 0
         inside[at[fine]], inner[at[fine]] = theta[fine], margin[fine]

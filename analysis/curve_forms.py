@@ -142,7 +142,12 @@ class _FlooredPowerLaw(CurveForm):
         if ci == IntervalMethod.JACKKNIFE:
             held_out = _held_out_covariances(points)
             working = score_bounds(
-                np.log(points.size), means, held_out, floor=self.floor, level=level
+                np.log(points.size),
+                means,
+                held_out,
+                floor=self.floor,
+                level=level,
+                fits=theta[0],
             )
         else:
             working = self._profile(points, theta[0], level)

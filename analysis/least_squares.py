@@ -96,11 +96,13 @@ def polish(
     held: NDArray[np.bool_],
     *,
     limit: float = EXPONENT_LIMIT,
+    precision: float = 1e-12,
 ) -> tuple[Array, Array]:
     """Return parameters and sums of squares after Levenberg-Marquardt steps from `start`.
 
     `log_error`: (k, n); `start`: (k, 3); `held`: (3,) or (k, 3), parameters to keep. γ stays at or
-    above 0, and |β| at or below `limit`.
+    above 0, and |β| at or below `limit`. `precision`: the change of a log error
+    at which a fit has ended.
     """
     lower = np.array([-np.inf, -limit, 0.0])
     upper = np.array([np.inf, limit, np.inf])
@@ -122,12 +124,11 @@ def polish(
         better = trial_loss < loss[live]
         # In units of log error: what the step changes, or would.
         change = np.abs(trial_residual - misfit).max(axis=1)
-        damping[live] *= np.where(better, 0.1, 8.0)
-        np.maximum(damping, 1e-12, out=damping)
+        damping[live] = np.maximum(damping[live] * np.where(better, 0.1, 8.0), 1e-12)
         accepted = live[better]
         theta[accepted], residual[accepted] = trial[better], trial_residual[better]
         loss[accepted] = trial_loss[better]
-        live = live[(change > 1e-12) & (damping[live] < 1e6)]
+        live = live[(change > precision) & (damping[live] < 1e6)]
         if not len(live):
             break
     return theta, loss

@@ -198,13 +198,16 @@ class PowerLawFit:
         scores = self.curve.envelope.log_error
         seeds = scores.shape[1]
         counts = np.random.default_rng(rng).multinomial(seeds, np.full(seeds, 1 / seeds), draws)
+        # Five seeds can be drawn in 126 ways: each is fitted once.
+        counts, drawn = np.unique(counts, axis=0, return_inverse=True)
         there = (~np.isnan(scores)).astype(float)
         number = counts @ there.T
         means = counts @ np.nan_to_num(scores).T / np.maximum(number, 1)
         # A size that a draw has no seed of is not in it.
         weights = (number > 0).astype(float)
         theta = curve_form(self.form).refit(self.curve.size, means, weights, self.theta)
-        return pd.DataFrame(curve_form(self.form).reported(theta), columns=self.params.index)
+        reported = curve_form(self.form).reported(theta)[drawn]
+        return pd.DataFrame(reported, columns=self.params.index)
 
     def summary(self) -> Summary:
         """Return a printable summary: what was fitted to what, the estimates, and the reserves."""
