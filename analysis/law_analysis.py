@@ -11,8 +11,10 @@ import numpy as np
 import pandas as pd
 
 from analysis import columns
-from analysis.batch_law import BatchSizeLaw, Estimator, check_batch_size_law
-from analysis.curve_answers import Answer, ask_curve, tried
+from analysis.batches.batch_law import BatchSizeLaw, Estimator, check_batch_size_law
+from analysis.batches.negative_control import PermutationControl, permutation_control
+from analysis.curves.curve_answers import Answer, ask_curve, tried
+from analysis.curves.power_law import PowerLawFit, fit_power_law
 from analysis.json_values import json_value
 from analysis.law_questions import (
     LAW_FACTORS,
@@ -22,8 +24,6 @@ from analysis.law_questions import (
     law_questions,
     part_name,
 )
-from analysis.negative_control import PermutationControl, permutation_control
-from analysis.power_law import PowerLawFit, fit_power_law
 from analysis.verdict import Verdict
 
 __all__ = [

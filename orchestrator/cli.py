@@ -188,7 +188,7 @@ def analyze(
 ) -> None:
     """Fit the laws to the results, print them, and write report.html and fits.json."""
     with _reporting() as show:
-        from analysis.report import analyze_store, write_report
+        from analysis.reports.report import analyze_store, write_report
 
         analyzed = analyze_store(store, study=study, grids=grid)
         if out_dir is None and "://" in store:

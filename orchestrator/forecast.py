@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from analysis import columns
-from analysis.design_grid import DesignGrid
-from analysis.design_limits import (
+from analysis.design.limits import (
     BatchLawLimits,
     PowerLawLimits,
     batch_law_limits,
     power_law_limits,
 )
+from analysis.design.planned_runs import DesignGrid
 from analysis.errors import FitError
 from analysis.json_values import json_value
 from analysis.law_questions import NOTHING_TO_ASK, Law, LawQuestion, law_questions
@@ -29,8 +29,8 @@ from workloads.base import Workload
 from workloads.resident import load_data
 
 if TYPE_CHECKING:
-    from analysis.curve_design import PowerLawDesign
-    from analysis.design import BatchLawDesign
+    from analysis.design.batch_law import BatchLawDesign
+    from analysis.design.power_law import PowerLawDesign
 
 __all__ = ["GridForecast", "Power", "study_limits", "study_power"]
 
@@ -183,8 +183,8 @@ def _limits(asked: _Asked) -> GridForecast:
 def _batch_law(
     asked: _Asked, limits: BatchLawLimits, power: Power, pilot: "_Pilot | None", seconds: float
 ) -> "BatchLawDesign":
-    from analysis.assumed_curves import DEPTH, NOISE, Bowl
-    from analysis.design import forecast_batch_law
+    from analysis.design.assumed_curves import DEPTH, NOISE, Bowl
+    from analysis.design.batch_law import forecast_batch_law
 
     grid = limits.grid
     sets = _affordable_sets(grid, seconds)
@@ -207,8 +207,8 @@ def _affordable_sets(grid: DesignGrid, seconds: float) -> int:
 def _power_law(
     asked: _Asked, limits: PowerLawLimits, pilot: "_Pilot | None", workload: Workload
 ) -> "PowerLawDesign":
-    from analysis.curve_design import AssumedCurve, curve_of_pilot, power_law_design
-    from analysis.power_law import fit_power_law
+    from analysis.curves.power_law import fit_power_law
+    from analysis.design.power_law import AssumedCurve, curve_of_pilot, power_law_design
 
     assert asked.question is not None
     choose = asked.question.choose

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis import OptimumLabel, Verdict, check_batch_size_law
-from analysis.batch_grid import arrange_batch_grid
-from analysis.law_judgement import MARGIN
-from analysis.optimum import find_peaks
-from analysis.peak_regression import PeakObservations, evidence, regress_peaks
+from analysis.batches.batch_grid import arrange_batch_grid
+from analysis.batches.law_judgement import MARGIN
+from analysis.batches.optimum import find_peaks
+from analysis.batches.peak_regression import PeakObservations, evidence, regress_peaks
 from analysis.verdict import judge_factor, t_interval
 from tests.analysis.published_data import published
 

@@ -17,8 +17,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis import find_form, fit_critical_batch_size, fit_power_law, fit_scaling_law
-from analysis.fitting import Huber, fit_form
-from analysis.required_data import data_multiple, model_multiple
+from analysis.curves.required_data import data_multiple, model_multiple
+from analysis.fits.fitting import Huber, fit_form
 from tests.analysis import censored_optima, published_data
 from tests.analysis.published_data import published
 

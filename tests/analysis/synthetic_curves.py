@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.batch_grid import BatchGrid
+from analysis.batches.batch_grid import BatchGrid
 from tests.analysis.synthetic_batches import CHANCE, SMALLEST_SHARD, asymmetric_bowl
 
 Floats = NDArray[np.float64]

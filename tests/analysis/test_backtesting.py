@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import optimize
 
 from analysis import FitError, backtest, fit_power_law
-from analysis.backtesting import POST_SELECTION
+from analysis.curves.backtesting import POST_SELECTION
 from tests.analysis.published_data import published
 from tests.analysis.reproduction import steepening_curve
 

@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 
 from analysis import check_batch_size_law
-from analysis.batch_charts import batch_curves_chart
-from analysis.chart_style import interval_text
-from analysis.collapse_chart import collapse_chart, collapse_table
-from analysis.exponent_chart import exponents_chart
 from analysis.law_analysis import Law, LawAnalysis, law_exponents
-from analysis.optimum_chart import optimum_chart
+from analysis.reports.batch_charts import batch_curves_chart
+from analysis.reports.chart_style import interval_text
+from analysis.reports.collapse_chart import collapse_chart, collapse_table
+from analysis.reports.exponent_chart import exponents_chart
+from analysis.reports.optimum_chart import optimum_chart
 from tests.analysis.chart_specs import misplaced, spec_of, tables, words
 from tests.analysis.stores import batch_law_cells
 

@@ -17,8 +17,8 @@ from analysis import (
     optimal_batch_sizes,
     permutation_control,
 )
-from analysis.factors import variance_inflation
-from analysis.peak_regression import regress_peaks
+from analysis.batches.factors import variance_inflation
+from analysis.batches.peak_regression import regress_peaks
 from tests.analysis.censored_optima import one_slice
 from tests.analysis.synthetic_batches import CHANCE, frame, law_cells
 

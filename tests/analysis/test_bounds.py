@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from analysis.bounds import profile_bounds, score_bounds
+from analysis.curves.bounds import profile_bounds, score_bounds
 
 LOG_SIZES = np.log(np.geomspace(50, 50 * 10**2.4, 9))
 

@@ -6,8 +6,8 @@ import statsmodels.api as sm
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
-from analysis.censored_regression import MINIMUM_SCALE, fit_interval_censored
 from analysis.errors import FitError
+from analysis.fits.censored_regression import MINIMUM_SCALE, fit_interval_censored
 
 Floats = NDArray[np.float64]
 TRUTH = np.array([5.0, 1.0, 0.5, -1.0])

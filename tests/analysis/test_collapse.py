@@ -6,10 +6,10 @@ import pytest
 from numpy.typing import NDArray
 
 from analysis import FitError, OptimumLabel, check_batch_size_law, optimal_batch_sizes
-from analysis.collapse import Curves as Windowed
-from analysis.collapse import collapse_curves
-from analysis.curve_shape import CurveShape, spline_basis
-from analysis.law_judgement import Estimator, judge_curves
+from analysis.batches.collapse import Curves as Windowed
+from analysis.batches.collapse import collapse_curves
+from analysis.batches.curve_shape import CurveShape, spline_basis
+from analysis.batches.law_judgement import Estimator, judge_curves
 from tests.analysis.synthetic_batches import CHANCE
 from tests.analysis.synthetic_curves import Curves, symmetric_bowl, table
 

@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 
 from analysis import FitError, batch_law_design, check_batch_size_law, power_law_design
-from analysis.assumed_curves import Bowl, assumed_curves, curves_of_pilot
-from analysis.curve_design import curve_of_pilot
-from analysis.design import forecast_batch_law
-from analysis.design_grid import DesignGrid
-from analysis.design_limits import batch_law_limits, power_law_limits
-from analysis.power_law import fit_power_law
+from analysis.curves.power_law import fit_power_law
+from analysis.design.assumed_curves import Bowl, assumed_curves, curves_of_pilot
+from analysis.design.batch_law import forecast_batch_law
+from analysis.design.limits import batch_law_limits, power_law_limits
+from analysis.design.planned_runs import DesignGrid
+from analysis.design.power_law import curve_of_pilot
 from tests.analysis.synthetic_batches import SMALLEST_SHARD, asymmetric_bowl, law_cells
 
 RATES = [0.05, 0.1, 0.2]
@@ -55,7 +55,9 @@ def test_what_the_grid_itself_rules_out_is_said_with_the_rule(change, factor, sa
 
 
 def test_four_seeds_decide_no_factor_and_nothing_is_simulated(monkeypatch):
-    monkeypatch.setattr("analysis.design.judge_curves", None)  # would raise if it were called
+    monkeypatch.setattr(
+        "analysis.design.batch_law.judge_curves", None
+    )  # would raise if it were called
     design = batch_law_design(*CROSS, 4, noise=0.005)
     assert design.sets == 0
     assert design.sentences() == (
@@ -344,7 +346,7 @@ def test_what_a_learning_curve_cannot_tell_is_said_at_once(sizes, seeds, choose,
 
 
 def test_a_curve_without_interval_is_not_simulated(monkeypatch):
-    monkeypatch.setattr("analysis.curve_design.score_bounds", None)
+    monkeypatch.setattr("analysis.design.power_law.score_bounds", None)
     design = power_law_design([1, 10, 100], 5, alpha=0.5, beta=-0.3, gamma=0.0, noise=0.1)
     assert design.sets == 0
     json.dumps(design.to_dict(), allow_nan=False)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from analysis.envelope import candidates, cross_fit
+from analysis.curves.envelope import candidates, cross_fit
 
 
 def cross_fit_by_loops(logs):

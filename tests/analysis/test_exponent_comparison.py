@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis import FitError, compare_exponents, fit_power_law
-from analysis.exponent_comparison import Equivalence
-from analysis.power_law import PowerLawFit
+from analysis.curves.exponent_comparison import Equivalence
+from analysis.curves.power_law import PowerLawFit
 
 Floats = NDArray[np.float64]
 SIZES = np.round(np.geomspace(50, 50 * 10**2.4, 9))

@@ -5,10 +5,10 @@ import pytest
 import statsmodels.api as sm
 from scipy import optimize
 
+from analysis.curves.least_squares import fit_curves
 from analysis.errors import FitError
-from analysis.fitting import Huber, SquaredError, fit_form
+from analysis.fits.fitting import Huber, SquaredError, fit_form
 from analysis.forms import FORMS, find_form
-from analysis.least_squares import fit_curves
 
 SIZES = np.geomspace(50, 50 * 10**2.4, 9)
 LOSSES = {"squared": SquaredError(), "huber": Huber(1e-3)}
@@ -143,7 +143,7 @@ def test_rows_beyond_a_chunk_are_fitted_alike(monkeypatch):
     form = find_form("M2")
     logs = np.log(5 * SIZES**-0.3) + 0.03 * np.random.default_rng(1).normal(size=(7, 9))
     whole = fit_form(form, SIZES, logs)
-    monkeypatch.setattr("analysis.fitting._CHUNK", 1000)
+    monkeypatch.setattr("analysis.fits.fitting._CHUNK", 1000)
     np.testing.assert_allclose(fit_form(form, SIZES, logs).objective, whole.objective, rtol=1e-10)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from analysis.errors import FitError
-from analysis.fitting import fit_form
+from analysis.fits.fitting import fit_form
 from analysis.forms import FORMS, find_form
 
 forms = pytest.mark.parametrize("form", FORMS.values(), ids=list(FORMS))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.jackknife import Jackknife
+from analysis.fits.jackknife import Jackknife
 
 
 def leave_one_out(values, estimator):

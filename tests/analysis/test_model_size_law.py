@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from analysis import FitError, fit_model_size_law
-from analysis.model_size_law import ModelSizeLaw, ModelSizeStatus
-from analysis.optimum import OptimumLabel
+from analysis.batches.optimum import OptimumLabel
+from analysis.curves.model_size_law import ModelSizeLaw, ModelSizeStatus
 
 Floats = NDArray[np.float64]
 SHARDS = 100 * 2.0 ** np.arange(8)

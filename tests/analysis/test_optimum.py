@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis import FitError, OptimumLabel, optimal_batch_sizes
-from analysis.batch_grid import arrange_batch_grid
-from analysis.optimum import find_peaks
+from analysis.batches.batch_grid import arrange_batch_grid
+from analysis.batches.optimum import find_peaks
 from tests.analysis.synthetic_batches import CHANCE, law_cells, one_group
 
 Floats = NDArray[np.float64]

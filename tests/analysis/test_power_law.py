@@ -8,8 +8,8 @@ import statsmodels.api as sm
 from scipy import optimize, stats
 
 from analysis import FitError, FitStatus, PowerLawFit, find_form, fit_power_law
-from analysis.fitting import fit_form
-from analysis.least_squares import fit_curves
+from analysis.curves.least_squares import fit_curves
+from analysis.fits.fitting import fit_form
 from tests.analysis.reproduction import lcdb_curve, steepening_curve
 
 SIZES = np.round(np.geomspace(50, 50 * 10**2.4, 9)).astype(int)

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from analysis import FitError, curve_regions, fit_power_law
-from analysis.curve_points import Region
-from analysis.regions import CurveRegions
+from analysis.curves.curve_points import Region
+from analysis.curves.regions import CurveRegions
 
 Floats = NDArray[np.float64]
 CHANCE = 0.9

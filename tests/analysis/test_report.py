@@ -22,7 +22,7 @@ from analysis import (
     load_cells,
 )
 from analysis.law_analysis import law_exponents
-from analysis.report import analyze_store, report_html, write_report
+from analysis.reports.report import analyze_store, report_html, write_report
 from analysis.store_analysis import MEASURED, exponent_table, verdict_table
 from tests.analysis.stores import batch_law_cells, learning_curve_cells, write_store
 

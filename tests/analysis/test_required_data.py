@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from analysis import FitError, data_for_error, fit_power_law
-from analysis.power_law import PowerLawFit
-from analysis.required_data import Reach, data_multiple, model_multiple
+from analysis.curves.power_law import PowerLawFit
+from analysis.curves.required_data import Reach, data_multiple, model_multiple
 from tests.analysis.reproduction import HESTNESS
 
 Floats = NDArray[np.float64]

@@ -7,8 +7,8 @@ import pytest
 import statsmodels.api as sm
 
 from analysis import FitError, ScalingStatus, find_form, fit_scaling_law
-from analysis.bounds import profile_bounds
-from analysis.scaling_fit import DIAGNOSTIC
+from analysis.curves.bounds import profile_bounds
+from analysis.fits.scaling_fit import DIAGNOSTIC
 
 CHINCHILLA = find_form("Chinchilla")
 TRUTH = np.array([0.5, 6.0, 6.5, 0.34, 0.28])

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis.curve_design import PowerLawDesign
-from analysis.design import BatchLawDesign
+from analysis.design.batch_law import BatchLawDesign
+from analysis.design.power_law import PowerLawDesign
 from analysis.errors import FitError
 from orchestrator import forecast
 from orchestrator.forecast import Power, study_limits, study_power

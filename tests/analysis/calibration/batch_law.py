@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.factors import FACTORS
-from analysis.law_judgement import Estimator, judge_curves
+from analysis.batches.factors import FACTORS
+from analysis.batches.law_judgement import Estimator, judge_curves
 from analysis.verdict import Verdict, t_interval
 from tests.analysis.calibration.registry import Row, share_row
 from tests.analysis.synthetic_batches import asymmetric_bowl

@@ -15,8 +15,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis import gradient_noise_scale
-from analysis.critical_batch import QUANTITIES
-from analysis.steps_curve import StepsToTarget, steps_bounds
+from analysis.batches.critical_batch import QUANTITIES
+from analysis.batches.steps_curve import StepsToTarget, steps_bounds
 from tests.analysis.calibration.power_law import STRATUM
 from tests.analysis.calibration.registry import Row, share_row
 

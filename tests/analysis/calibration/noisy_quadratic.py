@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.batch_grid import arrange_batch_grid
-from analysis.batch_law import POOR_FIT
-from analysis.factors import FACTORS
-from analysis.law_judgement import Estimator, judge_curves
+from analysis.batches.batch_grid import arrange_batch_grid
+from analysis.batches.batch_law import POOR_FIT
+from analysis.batches.factors import FACTORS
+from analysis.batches.law_judgement import Estimator, judge_curves
 from analysis.verdict import t_interval
 from tests.analysis.calibration.registry import TOLERANCE, Row, share_row
 from tests.analysis.noisy_quadratic import Risks, exact_risks

@@ -19,8 +19,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.bounds import profile_bounds, score_bounds
-from analysis.least_squares import fit_curves, polish
+from analysis.curves.bounds import profile_bounds, score_bounds
+from analysis.curves.least_squares import fit_curves, polish
 from tests.analysis.calibration.registry import FULL, TOLERANCE, Row, share_row
 
 Array = NDArray[np.float64]

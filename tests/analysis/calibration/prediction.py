@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis import fit_power_law
-from analysis.least_squares import log_curve
+from analysis.curves.least_squares import log_curve
 from tests.analysis.calibration.power_law import (
     FLOORS,
     LEVEL,

@@ -1,0 +1,1 @@
+"""Batch sizes: the best one of every run, the law that they follow, and where more stops paying."""

@@ -1,0 +1,84 @@
+"""The check of the batch-size law that must fail: one factor's labels shuffled over the groups.
+
+If shuffled labels were "supported" too, or left as small a residual as the true ones, the
+verdict would come from the procedure and not from the factor.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from analysis.batches.batch_law import BatchSizeLaw
+from analysis.batches.factors import FACTORS
+from analysis.batches.peak_regression import evidence, regress_peaks
+from analysis.errors import FitError
+from analysis.verdict import Verdict, judge_factor
+
+__all__ = ["PermutationControl", "permutation_control"]
+
+MAXIMUM_SUPPORTED_SHARE = 0.01
+RESIDUAL_PERCENTILE = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PermutationControl:
+    """What became of the law when one factor's labels were shuffled."""
+
+    factor: str
+    permutations: int
+    seed: int
+    supported_share: float
+    """Share of permutations in which the factor was supported; at most .01 is allowed."""
+    observed_residual_octaves: float
+    """Standard deviation of B_opt about the law with the true labels."""
+    permuted_residual_octaves: float
+    """1st percentile of that over the permutations."""
+    passed: bool
+    """Whether both hold: few supported, and the true labels' residual below that percentile.
+    It is a control of a supported factor: labels of an exponent near 0 explain little."""
+
+
+def permutation_control(
+    law: BatchSizeLaw, factor: str, *, permutations: int = 500, seed: int = 0
+) -> PermutationControl:
+    """Return the negative control of one factor of a checked law.
+
+    Labels are shuffled over groups, and the regression, its jackknife and the verdict are made
+    again. The optima, which know nothing of the labels, are those of the law, in every fold. A
+    permutation that admits no regression counts as a residual of 0, so that a control that
+    could not be run does not pass.
+
+    Raises `FitError` for an unknown factor, fewer than 100 permutations (the 1st percentile
+    would be the smallest), or a law whose own regression failed.
+    """
+    if factor not in FACTORS:
+        raise FitError(f"Unknown factor {factor!r}. Available: {', '.join(FACTORS)}.")
+    if permutations < 100:
+        raise FitError(f"`permutations` is {permutations}; at least 100 give a 1st percentile.")
+    observed = regress_peaks(law.observations)
+    index = FACTORS.index(factor)
+    if observed.failure or not np.isfinite(observed.exponents[index]):
+        why = observed.failure or "the design does not determine its exponent"
+        raise FitError(f"There is no verdict on {factor} to control: {why}.")
+    rng = np.random.default_rng(seed)
+    supported = 0
+    residuals = np.zeros(permutations)
+    for draw in range(permutations):
+        octaves = law.observations.octaves.copy()
+        octaves[:, index] = rng.permutation(octaves[:, index])
+        shuffled = replace(law.observations, octaves=octaves)
+        regression = regress_peaks(shuffled)
+        judgement = judge_factor(evidence(shuffled, regression, index), margin=law.margin)
+        supported += judgement.verdict is Verdict.SUPPORTED
+        residuals[draw] = np.nan_to_num(regression.residual_octaves, nan=0.0)
+    threshold = float(np.percentile(residuals, RESIDUAL_PERCENTILE))
+    share = supported / permutations
+    return PermutationControl(
+        factor=factor,
+        permutations=permutations,
+        seed=seed,
+        supported_share=share,
+        observed_residual_octaves=observed.residual_octaves,
+        permuted_residual_octaves=threshold,
+        passed=share <= MAXIMUM_SUPPORTED_SHARE and observed.residual_octaves < threshold,
+    )

@@ -1,0 +1,113 @@
+"""Where a study of batch sizes stands: what it held fixed, and what that does to exponents."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis import columns
+from analysis.batches.batch_grid import BatchGrid
+from analysis.batches.optimum import OptimumLabel
+from analysis.errors import FitError
+
+__all__ = ["regime_diagnostics", "regime_flags"]
+
+POLICIES = ("steps", "cumulative learning rate", "examples", "epochs")
+"""What a study may hold fixed while it varies the batch size."""
+START_UP = 10.0
+"""Steps times (1 - m) below which momentum has hardly built up when training ends."""
+LARGE_BATCH_SHARE = 0.1
+"""B_opt / N from which B and B / (1 - B/N) give different exponents."""
+
+
+def regime_diagnostics(
+    grid: BatchGrid,
+    optima: pd.DataFrame,
+    *,
+    learning_rate: str,
+    train_examples: str,
+    momentum: str,
+    batch_size: str,
+    held_fixed: str | None = None,
+) -> dict[str, Any]:
+    """Return labels by number of groups, ranges of B/N and B_opt/N, and how long cells trained.
+
+    The latter only where the table has `steps`: their range, the smallest T(1 - m), the share
+    of cells below 10, and what was held fixed (steps, cumulative learning rate, examples,
+    epochs, or "mixed"). Raises `FitError` where `held_fixed` names another.
+    """
+    used = grid.cells
+    share = used[batch_size] / used[train_examples]
+    optimal_share = optima["optimal_batch_size"] / grid.train_examples
+    regime: dict[str, Any] = {
+        "groups": {str(label): int((optima["label"] == label).sum()) for label in OptimumLabel},
+        "batch_over_train_examples": [float(share.min()), float(share.max())],
+        "optimum_over_train_examples": [float(optimal_share.min()), float(optimal_share.max())],
+    }
+    held: list[str] = []
+    if columns.STEPS in used:
+        steps = used[columns.STEPS].astype(np.float64)
+        held = _held_fixed(steps, used[learning_rate], used[batch_size], used[train_examples])
+        built_up = steps * (1 - used[momentum])
+        regime |= {
+            "steps": [float(steps.min()), float(steps.max())],
+            "smallest_steps_times_one_minus_momentum": float(built_up.min()),
+            "share_of_cells_in_momentum_start_up": float((built_up < START_UP).mean()),
+            "held_fixed": held[0] if held else "mixed",
+        }
+    if held_fixed is not None:
+        _require_held(held_fixed, held, columns.STEPS in used)
+    return regime
+
+
+def _require_held(named: str, held: list[str], has_steps: bool) -> None:
+    if named not in POLICIES:
+        allowed = ", ".join(map(repr, POLICIES))
+        raise FitError(f"`held_fixed` is {named!r}; allowed: {allowed}, or None for any.")
+    if not has_steps:
+        raise FitError(
+            f"`held_fixed` is {named!r}, but the table has no column 'steps' to see it by. Add one."
+        )
+    if named not in held:
+        raise FitError(
+            f"The cells do not all train for the same {named}; alike are: "
+            f"{', '.join(held) or 'none of ' + ', '.join(POLICIES)}. Select cells of one policy, "
+            "or name the one that was meant: exponents of different policies do not compare."
+        )
+
+
+def regime_flags(regime: Mapping[str, Any]) -> list[str]:
+    """Return what in `regime_diagnostics` bends exponents, a sentence each."""
+    flags = []
+    if regime["optimum_over_train_examples"][1] > LARGE_BATCH_SHARE:
+        flags.append(
+            f"B_opt / N reaches {regime['optimum_over_train_examples'][1]:.2f}: there "
+            "the forms B and B/(1-B/N) give different exponents; choose one before looking."
+        )
+    start_up = regime.get("share_of_cells_in_momentum_start_up", 0.0)
+    if start_up > 0:
+        flags.append(
+            f"{start_up:.0%} of cells train fewer than {START_UP:g}/(1-m) steps: momentum has "
+            "hardly built up, and its exponent is biased."
+        )
+    if regime.get("held_fixed") in ("epochs", "examples"):
+        flags.append(
+            f"Cells train for fixed {regime['held_fixed']}: steps shrink as B grows, and the "
+            "exponents mix the batch size's noise with under-training."
+        )
+    return flags
+
+
+def _held_fixed(
+    steps: "pd.Series[float]",
+    learning_rate: "pd.Series[float]",
+    batch_size: "pd.Series[float]",
+    train_examples: "pd.Series[float]",
+) -> list[str]:
+    """Return what every cell has alike, the most usual first; none where training is mixed."""
+    examples = steps * batch_size
+    values = (steps, steps * learning_rate, examples, examples / train_examples)
+    candidates = dict(zip(POLICIES, values, strict=True))
+    # 5 %: steps are whole numbers, and a partial last batch is dropped
+    return [name for name, value in candidates.items() if value.max() <= 1.05 * value.min()]

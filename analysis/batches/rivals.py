@@ -1,0 +1,85 @@
+"""Rival laws of the best batch size, ranked by how well they foretell groups left out.
+
+Rivals, not controls: several may be right within the data's reach, and the ranking says which of
+them the optima favour.
+"""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import log_ndtr
+
+from analysis.batches.factors import independent_factors
+from analysis.batches.peak_regression import PeakObservations
+from analysis.fits.censored_regression import fit_interval_censored
+
+__all__ = ["RIVALS", "rank_rivals"]
+
+Floats = NDArray[np.float64]
+
+RIVALS = {
+    "εN/(1-m)": (1.0, 1.0, 1.0),
+    "ε/(1-m)": (1.0, 0.0, 1.0),
+    "√(εN/(1-m))": (0.5, 0.5, 0.5),
+    "ε": (1.0, 0.0, 0.0),
+    "constant": (0.0, 0.0, 0.0),
+}
+"""Exponents of ε, N and 1/(1-m)."""
+
+
+def rank_rivals(observations: PeakObservations) -> pd.DataFrame:
+    """Return the rivals and the freely fitted law, the best first.
+
+    Each group's optimum is foretold by a regression of the others. `log_score`: mean over groups of
+    the log density of an optimum that is known, or of the log probability of its interval; the
+    larger the better. `error_octaves`: root mean square over the known ones. Columns also
+    `learning_rate`, `train_examples`, `momentum`: the exponents, NaN where the groups vary no such
+    factor and for the free law, which has others in every fold. Empty without 3 informative groups.
+    """
+    informative = np.flatnonzero(observations.informative)
+    lower, upper = observations.lower[0, informative], observations.upper[0, informative]
+    octaves = observations.octaves[informative]
+    columns = ["learning_rate", "train_examples", "momentum", "log_score", "error_octaves"]
+    if len(informative) < 3:
+        return pd.DataFrame(columns=columns, index=pd.Index([], name="rival"))
+    used = independent_factors(octaves)
+    centred = octaves - octaves.mean(axis=0)
+    rows = {}
+    for name, exponents in RIVALS.items():
+        known = centred @ np.array(exponents)
+        score = _foretell(np.ones((len(octaves), 1)), lower - known, upper - known)
+        rows[name] = (*_named(exponents, used), *score)
+    free = np.column_stack([np.ones(len(octaves)), centred[:, used]])
+    rows["free"] = (np.nan, np.nan, np.nan, *_foretell(free, lower, upper))
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("rival")
+    return table.sort_values("log_score", ascending=False, na_position="last", kind="stable")
+
+
+def _named(exponents: tuple[float, ...], used: list[int]) -> list[float]:
+    return [e if factor in used else np.nan for factor, e in enumerate(exponents)]
+
+
+def _foretell(design: Floats, lower: Floats, upper: Floats) -> tuple[float, float]:
+    """Return the mean log score and the root mean square error of left-out groups."""
+    groups = len(design)
+    left_out = np.eye(groups, dtype=bool)
+    fits = fit_interval_censored(
+        design, np.where(left_out, -np.inf, lower), np.where(left_out, np.inf, upper)
+    )
+    if not fits.identified.all():
+        return np.nan, np.nan
+    foretold = (fits.coefficients * design).sum(axis=1)
+    low, high = (lower - foretold) / fits.scale, (upper - foretold) / fits.scale
+    exact = lower == upper
+    density = -0.5 * low**2 - 0.5 * np.log(2 * np.pi) - np.log(fits.scale)
+    score = np.where(exact, density, _log_probability(low, high))
+    error = np.sqrt(((lower - foretold)[exact] ** 2).mean()) if exact.any() else np.nan
+    return float(score.mean()), float(error)
+
+
+def _log_probability(low: Floats, high: Floats) -> Floats:
+    """Return log(Φ(high) - Φ(low)) from the tail that does not cancel."""
+    flip = low > 0
+    near, far = np.where(flip, -low, high), np.where(flip, -high, low)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(log_ndtr(near) + np.log1p(-np.exp(log_ndtr(far) - log_ndtr(near))))

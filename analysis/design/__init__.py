@@ -1,0 +1,1 @@
+"""Design before data: what a planned study can be expected to decide."""

@@ -1,0 +1,1 @@
+"""Fitting, whatever is fitted: forms to tables, intervals, censored numbers, the jackknife."""
