@@ -270,20 +270,16 @@ def durable_rows(store: Path) -> pd.Series:
     return cells_of(store).set_index("cell_id")["started_at"]
 
 
-@pytest.mark.ray
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_exits_130_and_can_go_on(command_line, tmp_path, number):
-    (tmp_path / "study.yaml").write_text(SLOW_STUDY)
-    driver = command_line.start("run", "study.yaml", "--store", "store")
+def wait_for_training(log: Path, driver: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not log.exists():
+        assert driver.poll() is None, driver.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def assert_interrupted(driver: subprocess.Popen[str]) -> None:
     try:
-        log = tmp_path / "log"
-        deadline = time.monotonic() + 120
-        while not log.exists():
-            assert driver.poll() is None, driver.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        driver.send_signal(number)
         out, err = driver.communicate(timeout=120)
     finally:
         driver.kill()
@@ -291,9 +287,51 @@ def test_an_interrupted_run_exits_130_and_can_go_on(command_line, tmp_path, numb
     assert err.splitlines()[-1] == (
         "Interrupted. What was durable is kept; the same command goes on from there."
     )
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_exits_130_and_can_go_on(command_line, tmp_path, number):
+    (tmp_path / "study.yaml").write_text(SLOW_STUDY)
+    driver = command_line.start("run", "study.yaml", "--store", "store")
+    try:
+        wait_for_training(tmp_path / "log", driver)
+        driver.send_signal(number)
+        assert_interrupted(driver)
+    finally:
+        driver.kill()
     answer = command_line("run", "study.yaml", "--store", "store", "--json")
     assert answer.returncode == 0, answer.stderr
     assert len(cells_of(tmp_path / "store")) == 48
+
+
+INTERRUPTED_IN_A_DESTRUCTOR = """
+import os, pathlib, ray, signal
+
+class Interrupted:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+def wait(*arguments, waiting=ray.wait, interrupted=[], **options):
+    if not interrupted and pathlib.Path(os.environ["MISBEHAVING_LOG"]).exists():
+        interrupted.append(True)
+        Interrupted()
+    return waiting(*arguments, **options)
+
+ray.wait = wait
+"""
+"""Sends SIGINT while the driver is where Python drops what is raised, once training has begun."""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_an_interrupt_that_python_drops_in_a_destructor_ends_the_run(command_line, tmp_path):
+    (tmp_path / "study.yaml").write_text(SLOW_STUDY)
+    arguments = ("run", "study.yaml", "--store", "store")
+    driver = command_line.start(*arguments, before=INTERRUPTED_IN_A_DESTRUCTOR)
+    assert_interrupted(driver)
+    assert len((tmp_path / "log").read_text().splitlines()) < 48
 
 
 @pytest.mark.ray
