@@ -40,7 +40,7 @@ _STEPS = 80
 _PRECISION = 1e-8
 """Width of the last bracket of a bound, against the distance from the estimate."""
 _CURVE_PRECISION = 1e-9
-"""Of the log errors of a curve on the way; what is tested hardly depends on the other parameters."""
+"""Of the log errors of a curve on the way: what is tested hardly depends on other parameters."""
 
 
 def score_bounds(

@@ -79,7 +79,7 @@ def _foretell(design: Floats, lower: Floats, upper: Floats) -> list[tuple[float,
     squared = np.where(exact, (np.where(exact, lower, 0.0) - foretold) ** 2, 0.0).sum(axis=1)
     with np.errstate(invalid="ignore"):
         error = np.sqrt(squared / exact.sum(axis=1))
-    told = fits.identified.all(axis=1)
+    told = np.asarray(fits.identified.all(axis=1))
     return [
         (float(s), float(e)) if known else (np.nan, np.nan)
         for s, e, known in zip(score, error, told, strict=True)
