@@ -21,6 +21,7 @@ import typer
 from rich.console import Console
 
 from orchestrator.errors import LaunchError, RequestError, StoreError, StudyError
+from orchestrator.interrupts import kept_interrupts
 from orchestrator.shadowing import refuse_shadowed_packages
 
 if TYPE_CHECKING:
@@ -304,7 +305,7 @@ def _reporting() -> Iterator[_Results]:
     """
     results = _Results(sys.stdout)
     try:
-        with redirect_stdout(sys.stderr):
+        with redirect_stdout(sys.stderr), kept_interrupts():
             refuse_shadowed_packages()
             yield results
     except KeyboardInterrupt:

@@ -20,6 +20,7 @@ from orchestrator.execution import (
     Assignment,
 )
 from orchestrator.executor import Executor, InlineExecutor, PackEnd, PackFate
+from orchestrator.interrupts import Interrupts, kept_interrupts
 from orchestrator.pack_rows import Failure, PackProgress
 from orchestrator.packing import Pack
 from orchestrator.planning import Plan, local_slots, plan_study, refreshed
@@ -106,15 +107,16 @@ def run_study(
     began = time.monotonic()
     opened = store if isinstance(store, Store) else Store(store)
     asked: dict[str, Any] = {"retry_failed": retry_failed, "mix_sources": mix_sources}
-    plan = plan_study(study, opened, confirmed=confirmed, **asked)
-    executor: Executor
-    if inline:
-        executor = InlineExecutor()
-    else:
-        from orchestrator.tune import RayExecutor  # ray takes seconds to import
-
-        executor = RayExecutor(address)
     with ExitStack() as stack:
+        interrupts = stack.enter_context(kept_interrupts())
+        plan = plan_study(study, opened, confirmed=confirmed, **asked)
+        executor: Executor
+        if inline:
+            executor = InlineExecutor()
+        else:
+            from orchestrator.tune import RayExecutor  # ray takes seconds to import
+
+            executor = RayExecutor(address)
         if plan.packs:
             stack.enter_context(executor)
             _refuse_shortfalls(plan, executor)
@@ -126,7 +128,9 @@ def run_study(
         plan = refreshed(plan, opened, **asked, slots=slots)
         opened.record_study(study.name, study.text)
         opened.record_grids(study.name, {grid.name: grid.cell_ids for grid in plan.grids})
-        ledger = _Ledger(plan, opened, lambda tally: _tell(tally, driving.beat, progress))
+        ledger = _Ledger(
+            plan, opened, lambda tally: _tell(tally, interrupts, driving.beat, progress)
+        )
         assignment = Assignment(
             workload=study.workload,
             workload_source=source_hash(study.workload),
@@ -148,10 +152,14 @@ def run_study(
 
 
 def _tell(
-    tally: Tally, beat: Callable[[Mapping[str, object]], None], progress: Callable[[Tally], None]
+    tally: Tally,
+    interrupts: Interrupts,
+    beat: Callable[[Mapping[str, object]], None],
+    progress: Callable[[Tally], None],
 ) -> None:
     beat(asdict(tally))
     progress(tally)
+    interrupts.raise_lost()
 
 
 def _refuse_shortfalls(plan: Plan, executor: Executor) -> None:

@@ -23,6 +23,7 @@ from cluster.local import usable_cpus
 from orchestrator.errors import LaunchError, RequestError
 from orchestrator.execution import Assignment
 from orchestrator.executor import Executor, PackEnd, PackFate
+from orchestrator.interrupts import Interrupts, kept_interrupts
 from orchestrator.pack_rows import PackProgress
 from orchestrator.packing import Pack
 from orchestrator.store import Store
@@ -157,10 +158,10 @@ class RayExecutor(Executor):
             assignment=assignment,
             costs=counted_costs(),
         )
-        watcher = _Watcher(report, [pack.pack_id for pack in packs])
         filesystem, root = assignment.store.ray_storage()
         filesystem.delete_dir_contents(root, missing_dir_ok=True)
-        with _environment(TUNE_ENVIRONMENT), _quiet_tune():
+        with _environment(TUNE_ENVIRONMENT), _quiet_tune(), kept_interrupts() as interrupts:
+            watcher = _Watcher(report, [pack.pack_id for pack in packs], interrupts)
             tuner = tune.Tuner(
                 tune.with_resources(trainable, resources),
                 param_space={"pack_id": tune.grid_search([pack.pack_id for pack in packs])},
@@ -227,10 +228,16 @@ def _unreachable(address: str, error: Exception) -> LaunchError:
 
 
 class _Watcher(tune.Callback):
-    """Hands reports on as they come, and keeps the fate of trials that ended badly."""
+    """Hands on reports and interrupts that were lost, and keeps what became of open trials."""
 
-    def __init__(self, report: Callable[[PackProgress], None], pack_ids: Sequence[str]) -> None:
+    def __init__(
+        self,
+        report: Callable[[PackProgress], None],
+        pack_ids: Sequence[str],
+        interrupts: Interrupts,
+    ) -> None:
         self._report = report
+        self._interrupts = interrupts
         self._open = dict.fromkeys(pack_ids, PackEnd.NOT_STARTED)
         self._error: Exception | None = None
         self.fates: dict[str, PackFate] = {}
@@ -253,6 +260,10 @@ class _Watcher(tune.Callback):
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its callbacks so that it could restore the run, which we never do.
         return {}
+
+    @override
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        self._interrupts.raise_lost()
 
     @override
     def on_trial_result(

@@ -5,6 +5,8 @@ their jackknife, and what a verdict on each of them rests on.
 """
 
 import math
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +23,7 @@ __all__ = [
     "PeakRegression",
     "evidence",
     "regress_peaks",
+    "regress_relabelled",
 ]
 
 Floats = NDArray[np.float64]
@@ -65,24 +68,51 @@ class PeakRegression:
 
 def regress_peaks(observations: PeakObservations) -> PeakRegression:
     """Regress the optima of all folds on the factors that the informative groups vary."""
-    octaves, informative = observations.octaves, observations.informative
-    inflation = variance_inflation(octaves[informative])
-    used = independent_factors(octaves[informative])
-    design = np.column_stack([np.ones(len(octaves)), octaves[:, used] - octaves[:, used].mean(0)])
-    fits = fit_interval_censored(design, observations.lower, observations.upper)
-    determined = np.isfinite(inflation[used])
-    named = np.array(used, dtype=np.intp)[determined]
-    estimates = fits.coefficients[:, 1:][:, determined]
+    (regression,) = regress_relabelled([observations])
+    return regression
+
+
+def regress_relabelled(relabelled: Sequence[PeakObservations]) -> list[PeakRegression]:
+    """Return `regress_peaks` of each, at once, where they differ in nothing but `octaves`."""
+    bounds = relabelled[0].lower, relabelled[0].upper
+    alike: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for place, observations in enumerate(relabelled):
+        octaves = observations.octaves[observations.informative]
+        alike[tuple(independent_factors(octaves))].append(place)
+    regressions: dict[int, PeakRegression] = {}
+    for used, places in alike.items():
+        varied = np.stack([relabelled[place].octaves for place in places])[..., list(used)]
+        centred = varied - varied.mean(axis=1, keepdims=True)
+        design = np.concatenate([np.ones((*centred.shape[:2], 1)), centred], axis=2)
+        fits = fit_interval_censored(design[:, None], *bounds)
+        for row, place in enumerate(places):
+            fit = fits.coefficients[row], fits.scale[row, 0], fits.identified[row]
+            regressions[place] = _regression(relabelled[place], used, *fit)
+    return [regressions[place] for place in range(len(relabelled))]
+
+
+def _regression(
+    observations: PeakObservations,
+    used: tuple[int, ...],
+    coefficients: Floats,
+    scale: float,
+    identified: NDArray[np.bool_],
+) -> PeakRegression:
+    """Return what the folds' (S + 1, 1 + used) coefficients say of the three factors."""
+    inflation = variance_inflation(observations.octaves[observations.informative])
+    named = np.array(used, dtype=np.intp)
+    determined = np.isfinite(inflation[named])
+    named, estimates = named[determined], coefficients[:, 1:][:, determined]
     exponents, covariance = np.full(3, np.nan), np.full((3, 3), np.inf)
     exponents[named] = estimates[0]
-    failure = _failure(estimates, fits.identified, observations.seeds)
+    failure = _failure(estimates, identified, observations.seeds)
     if not failure:
         covariance[np.ix_(named, named)] = Jackknife(estimates[0], estimates[1:]).covariance
         for factor in named:
             levels, estimated = _levels(observations, factor)
             if estimated < min(3, levels):  # bounds alone made the slope, and no seed moves them
                 covariance[factor, :] = covariance[:, factor] = np.inf
-    return PeakRegression(exponents, covariance, float(fits.scale[0]), inflation, failure)
+    return PeakRegression(exponents, covariance, float(scale), inflation, failure)
 
 
 def evidence(observations: PeakObservations, regression: PeakRegression, factor: int) -> Evidence:

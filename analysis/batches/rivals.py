@@ -44,13 +44,14 @@ def rank_rivals(observations: PeakObservations) -> pd.DataFrame:
         return pd.DataFrame(columns=columns, index=pd.Index([], name="rival"))
     used = independent_factors(octaves)
     centred = octaves - octaves.mean(axis=0)
-    rows = {}
-    for name, exponents in RIVALS.items():
-        known = centred @ np.array(exponents)
-        score = _foretell(np.ones((len(octaves), 1)), lower - known, upper - known)
-        rows[name] = (*_named(exponents, used), *score)
+    known = np.array(list(RIVALS.values())) @ centred.T
+    scores = _foretell(np.ones((len(octaves), 1)), lower - known, upper - known)
+    rows = {
+        name: (*_named(exponents, used), *score)
+        for (name, exponents), score in zip(RIVALS.items(), scores, strict=True)
+    }
     free = np.column_stack([np.ones(len(octaves)), centred[:, used]])
-    rows["free"] = (np.nan, np.nan, np.nan, *_foretell(free, lower, upper))
+    rows["free"] = (np.nan, np.nan, np.nan, *_foretell(free, lower[None], upper[None])[0])
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("rival")
     return table.sort_values("log_score", ascending=False, na_position="last", kind="stable")
 
@@ -59,22 +60,30 @@ def _named(exponents: tuple[float, ...], used: list[int]) -> list[float]:
     return [e if factor in used else np.nan for factor, e in enumerate(exponents)]
 
 
-def _foretell(design: Floats, lower: Floats, upper: Floats) -> tuple[float, float]:
-    """Return the mean log score and the root mean square error of left-out groups."""
-    groups = len(design)
-    left_out = np.eye(groups, dtype=bool)
+def _foretell(design: Floats, lower: Floats, upper: Floats) -> list[tuple[float, float]]:
+    """Return each rival's mean log score and root mean square error of left-out groups.
+
+    `lower`, `upper`: (rivals, groups).
+    """
+    left_out = np.eye(len(design), dtype=bool)
     fits = fit_interval_censored(
-        design, np.where(left_out, -np.inf, lower), np.where(left_out, np.inf, upper)
+        design,
+        np.where(left_out, -np.inf, lower[:, None]),
+        np.where(left_out, np.inf, upper[:, None]),
     )
-    if not fits.identified.all():
-        return np.nan, np.nan
-    foretold = (fits.coefficients * design).sum(axis=1)
+    foretold = (fits.coefficients * design).sum(axis=-1)
     low, high = (lower - foretold) / fits.scale, (upper - foretold) / fits.scale
     exact = lower == upper
     density = -0.5 * low**2 - 0.5 * np.log(2 * np.pi) - np.log(fits.scale)
-    score = np.where(exact, density, _log_probability(low, high))
-    error = np.sqrt(((lower - foretold)[exact] ** 2).mean()) if exact.any() else np.nan
-    return float(score.mean()), float(error)
+    score = np.where(exact, density, _log_probability(low, high)).mean(axis=1)
+    squared = np.where(exact, (np.where(exact, lower, 0.0) - foretold) ** 2, 0.0).sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        error = np.sqrt(squared / exact.sum(axis=1))
+    told = np.asarray(fits.identified.all(axis=1))
+    return [
+        (float(s), float(e)) if known else (np.nan, np.nan)
+        for s, e, known in zip(score, error, told, strict=True)
+    ]
 
 
 def _log_probability(low: Floats, high: Floats) -> Floats:

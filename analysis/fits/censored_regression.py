@@ -124,11 +124,9 @@ class _Likelihood:
         slope = each.sum(axis=1) - np.einsum("kn,knp->kp", self.exact * a, self.v_low)
         slope[:, -1] += self.exact.sum(axis=-1) / phi[:, -1]
         curvature = (
-            np.einsum("knp,knq->kpq", each, each)
-            + np.einsum("kn,knp,knq->kpq", at_b * b, self.v_high, self.v_high, optimize=True)
-            + np.einsum(
-                "kn,knp,knq->kpq", self.exact - at_a * a, self.v_low, self.v_low, optimize=True
-            )
+            _squares(each)
+            + _squares(self.v_high, at_b * b)
+            + _squares(self.v_low, self.exact - at_a * a)
         )
         curvature[:, -1, -1] += self.exact.sum(axis=-1) / phi[:, -1] ** 2
         return slope, curvature
@@ -186,12 +184,19 @@ def _maximize(likelihood: _Likelihood) -> tuple[Floats, NDArray[np.bool_]]:
         length[settled | lost] = 0.0
         for _ in range(HALVINGS):
             tried = phi + length[:, None] * step
-            worse = likelihood.value(tried) < value - 1e-12 * np.abs(value)
+            reached = likelihood.value(tried)
+            worse = reached < value - 1e-12 * np.abs(value)
             if not worse.any():
                 break
             length[worse] /= 2
-        phi, value = tried, likelihood.value(tried)
+        phi, value = tried, reached
     return phi, settled
+
+
+def _squares(v: Floats, weight: Floats | None = None) -> Floats:
+    """Return the (k, p, p) sums over n of w v vᵀ; `v`: (k, n, p), `weight`: (k, n)."""
+    weighted = v if weight is None else weight[..., None] * v
+    return np.asarray(weighted.swapaxes(-1, -2) @ v)
 
 
 def _longest_step(theta: Floats, step: Floats) -> Floats:

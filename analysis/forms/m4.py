@@ -100,8 +100,12 @@ class M4(Form):
         right = theta[..., :1] - theta[..., 3:4] + theta[..., 1:2] * np.log(x[:, 0])
         logit = np.clip(right, -_LARGEST_LOGIT, 1.0)
         for _ in range(_NEWTON_STEPS):
-            value = power * np.logaddexp(0.0, logit) - np.logaddexp(0.0, -logit)
-            slope = expit(-logit) + power * expit(logit)
+            # log(1 + e^s), log(1 + e^-s) and their slopes of one exponential, that takes the time.
+            small = np.exp(-np.abs(logit))
+            both, less, more = np.log1p(small), small / (1 + small), 1 / (1 + small)
+            rising = logit > 0
+            value = power * (np.maximum(logit, 0.0) + both) - (np.maximum(-logit, 0.0) + both)
+            slope = np.where(rising, less + power * more, more + power * less)
             moved = logit - (value - right) / np.maximum(slope, 1e-300)
             moved = np.clip(moved, -1e6, _LARGEST_LOGIT)
             change = np.abs(moved - logit)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from analysis import (
     permutation_control,
 )
 from analysis.batches.factors import variance_inflation
-from analysis.batches.peak_regression import regress_peaks
+from analysis.batches.peak_regression import regress_peaks, regress_relabelled
 from tests.analysis.censored_optima import one_slice
 from tests.analysis.synthetic_batches import CHANCE, frame, law_cells
 
@@ -256,6 +257,31 @@ def test_labels_that_mean_nothing_do_not_pass_the_control() -> None:
     law = check_batch_size_law(shuffled, learning_rate="rate", momentum="momentum_then")
     assert law.verdicts["learning_rate"] is not Verdict.SUPPORTED
     assert not permutation_control(law, "learning_rate", permutations=100).passed
+
+
+def test_labels_shuffled_into_themselves_explain_no_less_than_the_true_ones() -> None:
+    # Of 8 groups at two levels, 1 shuffle in 35 gives the labels again, or their mirror image:
+    # 14 of 500, and so the 1st percentile.
+    law = check_batch_size_law(cells_of((1, 1, 1), levels=2))
+    control = permutation_control(law, "learning_rate")
+    observed = control.observed_residual_octaves
+    assert control.permuted_residual_octaves == pytest.approx(observed, rel=1e-9)
+    assert not control.passed
+
+
+def test_optima_regressed_together_on_other_labels_give_what_each_gives_alone() -> None:
+    observations = check_batch_size_law(cells_of((1, 1, 1), levels=3)).observations
+    octaves = observations.octaves
+    relabelled = [
+        replace(observations, octaves=labels)
+        for labels in (octaves, octaves[::-1], octaves * [1, 0, 1], octaves[:, [0, 0, 2]])
+    ]
+    together = regress_relabelled(relabelled)
+    for alone, among in zip(map(regress_peaks, relabelled), together, strict=True):
+        assert among.failure == alone.failure
+        for name in ("exponents", "covariance", "residual_octaves", "variance_inflation"):
+            # Sums of other blocks round otherwise.
+            np.testing.assert_allclose(getattr(among, name), getattr(alone, name), atol=1e-9)
 
 
 def test_the_control_is_repeatable_and_refuses_what_it_cannot_do() -> None:

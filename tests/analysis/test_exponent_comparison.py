@@ -31,7 +31,8 @@ def fit(
             "error": np.exp(log_error).ravel(),
         }
     )
-    return fit_power_law(cells, y="error", form=form)
+    # The comparison asks whether an exponent is bounded, which without floor it always is.
+    return fit_power_law(cells, y="error", form=form, ci=None if form == "M1" else "jackknife")
 
 
 def tilted(rng: np.random.Generator, seeds: int, sd: float) -> Floats:
@@ -56,18 +57,18 @@ def test_a_difference_of_the_margin_is_seldom_called_equivalent_or_different(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sign", [-1, 1])
-def test_with_a_floor_too(sign: int) -> None:
+def test_with_a_floor_too() -> None:
     rng = np.random.default_rng(6)
-    told = []
+    told: dict[int, list[Equivalence]] = {-1: [], 1: []}
     for _ in range(150):
-        curves = [
-            fit(beta, tilted(rng, 5, 0.01), gamma=0.02, form="M2")
-            for beta in (-0.3, -0.3 + sign * 0.05)
-        ]
-        told.append(compare_exponents(*curves).verdict)
+        noises = tilted(rng, 5, 0.01), tilted(rng, 5, 0.01)
+        first = fit(-0.3, noises[0], gamma=0.02, form="M2")
+        for sign, verdicts in told.items():
+            second = fit(-0.3 + sign * 0.05, noises[1], gamma=0.02, form="M2")
+            verdicts.append(compare_exponents(first, second).verdict)
     # .05 measured in 400 sets; more than 10 % of 150 have a chance below .5 %
-    assert told.count(Equivalence.EQUIVALENT) <= 15
+    for verdicts in told.values():
+        assert verdicts.count(Equivalence.EQUIVALENT) <= 15
 
 
 def test_equal_exponents_with_enough_seeds_are_equivalent_and_far_ones_different() -> None:

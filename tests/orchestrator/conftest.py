@@ -23,6 +23,11 @@ HOW_IT_WENT = {
 """Columns that tell how a cell was trained; all others must not depend on that."""
 
 
+FROM_A_TERMINAL = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+"""Code that answers Ctrl-C as a program that is started from a terminal does. Python leaves SIGINT
+ignored where it is so from the start, as in all that a script with `&` starts, these tests too."""
+
+
 @dataclass(frozen=True)
 class CommandLine:
     """Runs `scaling-study` in a process of its own."""
@@ -30,9 +35,11 @@ class CommandLine:
     environment: dict[str, str]
     folder: Path
 
-    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, before: str = "", **options: Any) -> subprocess.Popen[str]:
+        """Start it with `arguments`, running the code `before` first."""
+        code = f"{FROM_A_TERMINAL}\n{before}\nfrom orchestrator.cli import main; main()"
         return subprocess.Popen(
-            [sys.executable, "-c", "from orchestrator.cli import main; main()", *arguments],
+            [sys.executable, "-c", code, *arguments],
             env=self.environment,
             cwd=self.folder,
             text=True,

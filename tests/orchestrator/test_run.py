@@ -19,7 +19,7 @@ from orchestrator.pack_rows import Failure, PackProgress
 from orchestrator.run import run_study
 from orchestrator.store import Store
 from orchestrator.study import Study
-from tests.orchestrator.conftest import HOW_IT_WENT
+from tests.orchestrator.conftest import HOW_IT_WENT, PLUGINS
 
 DIGITS = """
 name: small
@@ -270,20 +270,16 @@ def durable_rows(store: Path) -> pd.Series:
     return cells_of(store).set_index("cell_id")["started_at"]
 
 
-@pytest.mark.ray
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_exits_130_and_can_go_on(command_line, tmp_path, number):
-    (tmp_path / "study.yaml").write_text(SLOW_STUDY)
-    driver = command_line.start("run", "study.yaml", "--store", "store")
+def wait_for_training(log: Path, driver: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not log.exists():
+        assert driver.poll() is None, driver.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def assert_interrupted(driver: subprocess.Popen[str]) -> None:
     try:
-        log = tmp_path / "log"
-        deadline = time.monotonic() + 120
-        while not log.exists():
-            assert driver.poll() is None, driver.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        driver.send_signal(number)
         out, err = driver.communicate(timeout=120)
     finally:
         driver.kill()
@@ -291,9 +287,61 @@ def test_an_interrupted_run_exits_130_and_can_go_on(command_line, tmp_path, numb
     assert err.splitlines()[-1] == (
         "Interrupted. What was durable is kept; the same command goes on from there."
     )
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_exits_130_and_can_go_on(command_line, tmp_path, number):
+    (tmp_path / "study.yaml").write_text(SLOW_STUDY)
+    driver = command_line.start("run", "study.yaml", "--store", "store")
+    try:
+        wait_for_training(tmp_path / "log", driver)
+        driver.send_signal(number)
+        assert_interrupted(driver)
+    finally:
+        driver.kill()
     answer = command_line("run", "study.yaml", "--store", "store", "--json")
     assert answer.returncode == 0, answer.stderr
     assert len(cells_of(tmp_path / "store")) == 48
+
+
+INTERRUPTED_IN_A_DESTRUCTOR = """
+import os, pathlib, ray, signal
+
+class Interrupted:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+def wait(*arguments, waiting=ray.wait, interrupted=[], **options):
+    if not interrupted and pathlib.Path(os.environ["MISBEHAVING_LOG"]).exists():
+        interrupted.append(True)
+        Interrupted()
+    return waiting(*arguments, **options)
+
+ray.wait = wait
+"""
+"""Sends SIGINT while the driver is where Python drops what is raised, once training has begun."""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_an_interrupt_that_python_drops_in_a_destructor_ends_the_run(command_line, tmp_path):
+    (tmp_path / "study.yaml").write_text(SLOW_STUDY)
+    arguments = ("run", "study.yaml", "--store", "store")
+    driver = command_line.start(*arguments, before=INTERRUPTED_IN_A_DESTRUCTOR)
+    assert_interrupted(driver)
+    assert len((tmp_path / "log").read_text().splitlines()) < 48
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """What the cells of `SLOW_STUDY` come to where nobody kills anything."""
+    store = tmp_path_factory.mktemp("undisturbed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(PLUGINS))
+        run_study(Study.from_text(SLOW_STUDY), store, inline=True)
+    return outcome(store)
 
 
 @pytest.mark.ray
@@ -303,7 +351,7 @@ def test_an_interrupted_run_exits_130_and_can_go_on(command_line, tmp_path, numb
     [("driver", 1), ("worker", 24), ("both", 12), ("driver", 36)],
 )
 def test_sigkill_loses_no_durable_row_and_repeats_little(
-    command_line, plugins, tmp_path, victims, rows_before
+    command_line, tmp_path, undisturbed, victims, rows_before
 ):
     (tmp_path / "study.yaml").write_text(SLOW_STUDY)
     store = tmp_path / "store"
@@ -351,9 +399,8 @@ def test_sigkill_loses_no_durable_row_and_repeats_little(
     after = durable_rows(store)
     assert len(after) == after.index.nunique() == 48
     pd.testing.assert_series_equal(after[before.index], before)
-    run_study(Study.from_text(SLOW_STUDY), tmp_path / "undisturbed", inline=True)
-    pd.testing.assert_frame_equal(outcome(store), outcome(tmp_path / "undisturbed"))
+    pd.testing.assert_frame_equal(outcome(store), undisturbed)
     # Each of the two workers loses at most the cells of one flush interval (0.3 s at 0.1 s a cell)
-    # and the one under way; the undisturbed run, in this process, adds its own 48 lines elsewhere.
+    # and the one under way.
     trained = (tmp_path / "log").read_text().splitlines()
     assert 48 <= len(trained) <= 48 + 2 * 5

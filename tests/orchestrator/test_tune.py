@@ -11,6 +11,7 @@ from ray.tune import TuneError
 from cluster.local import usable_cpus
 from orchestrator.errors import StoreError
 from orchestrator.executor import PackEnd
+from orchestrator.interrupts import Interrupts
 from orchestrator.tune import _Watcher
 
 
@@ -25,7 +26,7 @@ def test_a_store_error_in_the_driver_travels_as_itself_though_tune_wraps_it():
     def report(progress):
         raise StoreError("the disk is full")
 
-    watcher = _Watcher(report, ["a"])
+    watcher = _Watcher(report, ["a"], Interrupts())
     with pytest.raises(StoreError):
         watcher.on_trial_result(1, [], trial("a"), RESULT)
     with pytest.raises(StoreError, match="the disk is full"):
@@ -34,11 +35,13 @@ def test_a_store_error_in_the_driver_travels_as_itself_though_tune_wraps_it():
 
 def test_an_error_of_tune_itself_travels():
     with pytest.raises(TuneError, match="something else"):
-        _Watcher(lambda progress: None, ["a"]).end_of_round(TuneError("something else"))
+        _Watcher(lambda progress: None, ["a"], Interrupts()).end_of_round(
+            TuneError("something else")
+        )
 
 
 def test_a_run_ended_by_the_memory_monitor_tells_packs_under_way_from_those_that_waited():
-    watcher = _Watcher(lambda progress: None, ["done", "under way", "waiting"])
+    watcher = _Watcher(lambda progress: None, ["done", "under way", "waiting"], Interrupts())
     watcher.on_trial_start(1, [], trial("done"))
     watcher.on_trial_complete(1, [], trial("done"))
     watcher.on_trial_start(1, [], trial("under way"))
