@@ -214,6 +214,24 @@ def workloads(as_json: JsonOption = False) -> None:
 
 
 @app.command()
+def data(
+    fetch: Annotated[
+        str | None,
+        typer.Option("--fetch", metavar="NAME", help="Download this data set through a library."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the data sets: where each was found, its licence, and how to get it."""
+    with _reporting() as show:
+        from orchestrator.data_sets import data_document, data_lines, fetch_data
+
+        if fetch is not None:
+            fetch_data(fetch)
+        document = data_document(fetch)
+        show(as_json, document, lambda: data_lines(document))
+
+
+@app.command()
 def compact(store: StoreArgument, as_json: JsonOption = False) -> None:
     """Merge small Parquet parts; loses nothing."""
     with _reporting() as show:
