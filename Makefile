@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: study test lint clean
+.PHONY: study test example lint clean
 
 study: $(VENV)/.installed
 	$(BIN)/scaling-study run studies/quickstart.yaml --store results/quickstart
@@ -18,6 +18,13 @@ study: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest
+
+# The package in examples/ as its author would have it: installed, tested, run and analyzed.
+example: $(VENV)/.installed-test
+	$(PIP) --no-deps --upgrade --target build/example examples/external_workload
+	PYTHONPATH=build/example $(BIN)/python -m pytest examples/external_workload
+	PYTHONPATH=build/example $(BIN)/scaling-study run examples/external_workload/study.yaml --store results/digit_pairs
+	$(BIN)/scaling-study analyze results/digit_pairs
 
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff format --check .

@@ -204,14 +204,55 @@ def analyze(
         )
 
 
-@app.command()
-def workloads(as_json: JsonOption = False) -> None:
-    """List what can be trained, with its axes and sizes."""
+workloads_app = typer.Typer(invoke_without_command=True)
+app.add_typer(workloads_app, name="workloads")
+
+
+@workloads_app.callback()
+def workloads(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List what can be trained, with its axes and sizes; `new` starts a workload of your own."""
+    if context.invoked_subcommand is not None:
+        return
     with _reporting() as show:
         from orchestrator.rendering import workload_document, workload_tables
 
         document = workload_document()
         show(as_json, document, lambda: workload_tables(document))
+
+
+@workloads_app.command("new")
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What study files will call it.")],
+    into: Annotated[
+        Path, typer.Option("--into", help="Folder in which the package's folder is made.")
+    ] = Path(),
+    as_json: JsonOption = False,
+) -> None:
+    """Write a small plug-in package: a workload, its conformance test and a study."""
+    with _reporting() as show:
+        from orchestrator.new_workload import new_workload
+
+        written = [str(path) for path in new_workload(name, into)]
+        steps = f"cd {into / name} && pip install --editable . && pytest"
+        show(as_json, written, lambda: [*(f"Wrote {path}" for path in written), f"Next: {steps}"])
+
+
+@app.command()
+def data(
+    fetch: Annotated[
+        str | None,
+        typer.Option("--fetch", metavar="NAME", help="Download this data set through a library."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the data sets: where each was found, its licence, and how to get it."""
+    with _reporting() as show:
+        from orchestrator.data_sets import data_document, data_lines, fetch_data
+
+        if fetch is not None:
+            fetch_data(fetch)
+        document = data_document(fetch)
+        show(as_json, document, lambda: data_lines(document))
 
 
 @app.command()

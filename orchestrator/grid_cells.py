@@ -17,6 +17,7 @@ from orchestrator.errors import PlanError, StudyFileError
 from orchestrator.study import Grid, Study
 from workloads.axis import AxisValue
 from workloads.base import Workload
+from workloads.data.data_set import MissingDataError
 from workloads.resident import data_fingerprint, load_data
 from workloads.training import TRAINING_VERSION
 from workloads.training.evaluation import affordable_schedule
@@ -120,6 +121,8 @@ def usable(workload: Workload) -> Iterator[None]:
     """Turn what a workload raises while it is only looked at into a `PlanError`."""
     try:
         yield
+    except MissingDataError:
+        raise  # it says all: which data, and how to get them
     except Exception as error:
         raise PlanError(
             f"The workload '{workload.name}' cannot be planned: its data or model raised "

@@ -8,15 +8,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from workloads.axis import Axis, AxisKind
+    from workloads.axis import Axis, AxisKind, AxisValues
     from workloads.base import Data, Split, Workload
     from workloads.registry import register
 
-__all__ = ["Axis", "AxisKind", "Data", "Split", "Workload", "register"]
+__all__ = ["Axis", "AxisKind", "AxisValues", "Data", "Split", "Workload", "register"]
 
 _HOME = {
     "Axis": "workloads.axis",
     "AxisKind": "workloads.axis",
+    "AxisValues": "workloads.axis",
     "Data": "workloads.base",
     "Split": "workloads.base",
     "Workload": "workloads.base",

@@ -35,6 +35,10 @@ class Split:
     """(n, …) inputs of n examples."""
     targets: Tensor
     """(n, …) targets of the same examples."""
+    groups: Tensor | None = None
+    """(n,) int64 number of the document, speaker, … that each example is of, ascending from 0; None
+    where each is for itself. Shards of the pool take whole groups, in an order that the seed draws,
+    and of the last one its first examples: a larger shard goes on where a smaller one ends."""
 
     def __post_init__(self) -> None:
         if len(self.inputs) != len(self.targets):
@@ -42,9 +46,20 @@ class Split:
                 f"A split has {len(self.inputs)} inputs and {len(self.targets)} targets; "
                 "they must agree in their first dimension."
             )
+        if self.groups is not None:
+            self._check_groups(self.groups)
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    def _check_groups(self, groups: Tensor) -> None:
+        steps = torch.diff(groups)
+        ascending = groups.dtype is torch.int64 and bool(((steps == 0) | (steps == 1)).all())
+        if groups.shape != (len(self.inputs),) or not ascending or (groups[:1] != 0).any():
+            raise ValueError(
+                "The groups of a split must be (n,) int64 numbers, one an example, which begin at "
+                "0 and go up by 1 where the next group begins."
+            )
 
     @classmethod
     def from_dataset(cls, dataset: MapStyleDataset) -> "Split":
@@ -72,7 +87,10 @@ class Data:
         """Return 16 hex digits of SHA-256 over the bytes, shapes and types of all tensors."""
         digest = hashlib.sha256()
         for split in (self.train, self.validation, self.test):
-            for tensor in (split.inputs, split.targets):
+            tensors = [split.inputs, split.targets]
+            if split.groups is not None:
+                tensors.append(split.groups)
+            for tensor in tensors:
                 array = np.ascontiguousarray(tensor.cpu().numpy())
                 digest.update(f"{array.dtype.str}{array.shape}".encode())
                 digest.update(array.tobytes())

@@ -57,7 +57,8 @@ def _keep(key: _Key, data: Data) -> None:
 
 
 def _owned(split: Split, device: torch.device) -> Split:
-    return Split(_torch_memory(split.inputs, device), _torch_memory(split.targets, device))
+    inputs, targets = (_torch_memory(each, device) for each in (split.inputs, split.targets))
+    return Split(inputs, targets, split.groups)  # groups are for drawing shards, on the CPU
 
 
 def _torch_memory(tensor: Tensor, device: torch.device) -> Tensor:

@@ -27,9 +27,9 @@ def training_shard(workload: Workload, recipe: Recipe, pool: Split) -> Split:
     """Return the cell's shard, with the targets that training sees, on the pool's device.
 
     The first `train_examples` of the seed's order of the pool, so that shards of one seed are
-    nested. Raises `ValueError` where the pool has fewer.
+    nested; in whole groups where the pool has them. Raises `ValueError` where the pool has fewer.
     """
-    rows = torch.from_numpy(shard_rows(workload, recipe, len(pool)))
+    rows = torch.from_numpy(shard_rows(workload, recipe, pool))
     noise = stream(workload.name, recipe.seed, "training_targets")
     targets = workload.training_targets(pool.targets.cpu(), dict(recipe.axes), noise)
     return Split(
@@ -38,14 +38,20 @@ def training_shard(workload: Workload, recipe: Recipe, pool: Split) -> Split:
     )
 
 
-def shard_rows(workload: Workload, recipe: Recipe, pool_examples: int) -> NDArray[np.int64]:
+def shard_rows(workload: Workload, recipe: Recipe, pool: Split) -> NDArray[np.int64]:
     """Return the (N,) places in the pool of the N examples of the cell's shard."""
-    if not 1 <= recipe.train_examples <= pool_examples:
+    if not 1 <= recipe.train_examples <= len(pool):
         raise ValueError(
             f"train_examples is {recipe.train_examples}; "
-            f"allowed: 1 to {pool_examples}, the pool of workload {workload.name!r}."
+            f"allowed: 1 to {len(pool)}, the pool of workload {workload.name!r}."
         )
-    return _pool_order(workload.name, recipe.seed, pool_examples)[: recipe.train_examples]
+    if pool.groups is None:
+        order = _pool_order(workload.name, recipe.seed, len(pool))
+    else:
+        groups = pool.groups.numpy()
+        turn = permutation(int(groups[-1]) + 1, workload.name, recipe.seed, "shard")
+        order = np.argsort(np.argsort(turn)[groups], kind="stable")
+    return order[: recipe.train_examples]
 
 
 def effective_batch(recipe: Recipe) -> int:

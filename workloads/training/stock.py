@@ -45,7 +45,7 @@ class Stock:
             if key not in orders:
                 orders[key] = len(self._orders)
                 self._orders.append(BatchOrder(workload, recipe))
-                self._rows.append(shard_rows(workload, recipe, len(pool)))
+                self._rows.append(shard_rows(workload, recipe, pool))
             noise = (*key, recipe.axes)
             if noise not in noises:
                 noises[noise] = len(targets)

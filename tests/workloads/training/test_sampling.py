@@ -2,13 +2,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
 from tests.workloads.training.models import DIGITS, Perceptron
+from workloads.base import Data, Split
 from workloads.streams import permutations
-from workloads.training.sampling import BatchOrder
+from workloads.training.sampling import BatchOrder, shard_rows
 
 
 @given(n=st.integers(1, 70), first=st.integers(0, 2**70), number=st.integers(1, 9))
@@ -76,3 +78,52 @@ def test_batches_far_into_a_run_are_those_of_their_epochs(
         epoch, place = divmod(step, a_epoch)
         whole = permutations(examples, epoch, 1, Perceptron.name, recipe.seed, "batches")[0]
         assert np.array_equal(drawn[k], whole[place * batch : (place + 1) * batch])
+
+
+def grouped_pool(sizes):
+    groups = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    rows = torch.arange(len(groups))
+    return Split(rows, rows, groups)
+
+
+def rows_of(seed, train_examples, pool):
+    recipe = replace(DIGITS, seed=seed, train_examples=train_examples)
+    return shard_rows(Perceptron(), recipe, pool)
+
+
+@given(
+    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=12),
+    seed=st.integers(0, 5),
+    share=st.floats(0.01, 1),
+)
+@settings(deadline=None, derandomize=True, max_examples=60)
+def test_a_shard_of_groups_is_whole_groups_and_the_head_of_the_last(sizes, seed, share):
+    pool = grouped_pool(sizes)
+    everything = rows_of(seed, len(pool), pool)
+    assert sorted(everything) == list(range(len(pool)))
+    shard = rows_of(seed, max(1, round(share * len(pool))), pool)
+    assert shard.tolist() == everything[: len(shard)].tolist()  # nested
+    groups = pool.groups.numpy()[everything]
+    assert len(set(groups)) == 1 + (np.diff(groups) != 0).sum()  # each group in one stretch
+    assert (np.diff(everything)[np.diff(groups) == 0] == 1).all()  # in its own order
+
+
+def test_every_order_of_groups_comes_up():
+    pool = grouped_pool([1, 3, 2])
+    orders = {tuple(rows_of(seed, 6, pool)) for seed in range(60)}
+    assert len(orders) == 6
+
+
+@pytest.mark.parametrize(
+    "groups", [[1, 1, 2], [0, 2, 2], [0, 1, 0], [0, 0]], ids=["first", "gap", "back", "short"]
+)
+def test_groups_that_are_no_stretches_are_refused(groups):
+    with pytest.raises(ValueError, match="begin at 0 and go up by 1"):
+        Split(torch.zeros(3), torch.zeros(3), torch.tensor(groups))
+
+
+def test_groups_are_part_of_the_fingerprint():
+    split = Split(torch.arange(3.0), torch.arange(3))
+    grouped = Split(split.inputs, split.targets, torch.tensor([0, 0, 1]))
+    plain, other = (Data(train, split, split).fingerprint() for train in (split, grouped))
+    assert plain != other

