@@ -41,7 +41,7 @@ CHOICES = (
 HELD_FIXED = (columns.MODEL_SIZE, columns.WEIGHT_DECAY)
 """Axes that the batch-size law does not speak of: they part a grid, as the optimum may depend on
 them."""
-SETTINGS = (columns.OPTIMIZER, columns.LEARNING_RATE_SCHEDULE)
+SETTINGS = (columns.OPTIMIZER, columns.LEARNING_RATE_SCHEDULE, columns.BATCH_SIZE_SCHEDULE)
 """Axes of every workload that, like its own, part a grid: their values are never pooled."""
 NOTHING_TO_ASK = (
     f"No law was asked: a power law needs {LEVELS_NEEDED} distinct train_examples, and the "

@@ -6,6 +6,7 @@ declares, and the failed cells on request.
 """
 
 import json
+import math
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -42,9 +43,10 @@ def load_cells(
     """Return one row a cell: its axes and its results, in the order in which cells started.
 
     Of several rows of one `cell_id` the earliest counts (by `started_at`, then `pack_id`). Every
-    axis that the workload declares (the JSON text in `workload_axes`) becomes a column. Rows that
-    were written before there was a weight decay have one of 0. A Parquet file that cannot be read
-    is skipped with a warning that names it.
+    axis that the workload declares (the JSON text in `workload_axes`) becomes a column, and so does
+    every metric of its own (`workload_metrics`: `validation_<name>` and `test_<name>`). Rows that
+    were written before there was a weight decay have one of 0, and so for the other columns that
+    came later. A Parquet file that cannot be read is skipped with a warning that names it.
 
     Args:
         store: local folder, or a URI that `pyarrow.fs.FileSystem.from_uri` understands, such as
@@ -68,7 +70,7 @@ def load_cells(
     cells = _first_rows(folder.read("cells"))
     if members is not None and len(cells):
         cells = cells[cells[columns.CELL_ID].isin(members)]
-    cells = _with_workload_axes(_with_weight_decay(cells.reset_index(drop=True)))
+    cells = _with_json_columns(_with_later_columns(cells.reset_index(drop=True)))
     if failed:
         failures = folder.read("failures")
         if members is not None and len(failures):
@@ -87,8 +89,9 @@ def load_curves(store: str | PathLike[str], cells: pd.DataFrame) -> pd.DataFrame
     """Return the evaluations during training of `cells`, by cell and step.
 
     `cells` is a frame from `load_cells`: only curves that were recorded by the pack whose row
-    counts are returned, so that a cell trained twice has one curve. Raises `FitError` where
-    `cells` lacks the columns `cell_id` or `pack_id`.
+    counts are returned, so that a cell trained twice has one curve. Looks of before learning rate,
+    batch size and noise scale were recorded get those of their cells, which did not change then.
+    Raises `FitError` where `cells` lacks the columns `cell_id` or `pack_id`.
     """
     keys = [columns.CELL_ID, columns.PACK_ID]
     if missing := [name for name in keys if name not in cells]:
@@ -101,7 +104,30 @@ def load_curves(store: str | PathLike[str], cells: pd.DataFrame) -> pd.DataFrame
         return curves
     steps = [*keys, columns.STEP]
     curves = curves.merge(wanted, on=keys).drop_duplicates(steps)
-    return curves.sort_values(steps, ignore_index=True)
+    return _with_constants(curves.sort_values(steps, ignore_index=True), cells)
+
+
+def _with_constants(curves: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+    """Return `curves` with the cells' rate, batch and noise where looks have none of their own."""
+    recorded = (columns.LEARNING_RATE, columns.BATCH_SIZE, columns.NOISE_SCALE)
+    curves = curves.assign(**{name: math.nan for name in recorded if name not in curves})
+    known = [columns.LEARNING_RATE, columns.BATCH_SIZE, columns.MOMENTUM, columns.TRAIN_EXAMPLES]
+    older = curves[columns.BATCH_SIZE].isna()
+    if not older.any() or any(name not in cells for name in known):
+        return curves
+    by_id = cells.drop_duplicates(columns.CELL_ID).set_index(columns.CELL_ID)[known]
+    own = by_id.reindex(curves[columns.CELL_ID]).set_axis(curves.index)
+    batch = own[[columns.BATCH_SIZE, columns.TRAIN_EXAMPLES]].min(axis=1)
+    # Smith & Le 2018, arXiv:1710.06451: g = ε/(1 - m) · (N/B - 1); all older cells are SGD's.
+    effective_rate = own[columns.LEARNING_RATE] / (1 - own[columns.MOMENTUM])
+    noise = effective_rate * (own[columns.TRAIN_EXAMPLES] / batch - 1)
+    filled = (own[columns.LEARNING_RATE], batch, noise)
+    return curves.assign(
+        **{
+            name: curves[name].astype(float).where(~older, values)
+            for name, values in zip(recorded, filled, strict=True)
+        }
+    )
 
 
 def load_grids(store: str | PathLike[str]) -> pd.DataFrame:
@@ -227,38 +253,52 @@ def _known_grids(grids: pd.DataFrame, folder: _Folder) -> pd.DataFrame:
     return grids[names].drop_duplicates().sort_values(names, ignore_index=True)
 
 
-def _with_weight_decay(cells: pd.DataFrame) -> pd.DataFrame:
-    """Return `cells` with 0 where a part lacks the column: no run has opened the store since."""
+LATER_COLUMNS: dict[str, float | str] = {
+    columns.WEIGHT_DECAY: 0.0,
+    columns.BATCH_SIZE_SCHEDULE: "constant",
+    columns.WORKLOAD_METRICS: "{}",
+}
+"""Columns of `cells` that older parts lack, and what their cells had."""
+
+
+def _with_later_columns(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return `cells` with what older parts lack: no run has opened the store since."""
     if cells.empty:
         return cells
-    if columns.WEIGHT_DECAY not in cells:
-        return cells.assign(**{columns.WEIGHT_DECAY: 0.0})
-    return cells.fillna({columns.WEIGHT_DECAY: 0.0})
+    missing = {name: value for name, value in LATER_COLUMNS.items() if name not in cells}
+    return cells.assign(**missing).fillna(LATER_COLUMNS)
 
 
-def _with_workload_axes(cells: pd.DataFrame) -> pd.DataFrame:
-    if columns.WORKLOAD_AXES not in cells:
-        return cells
-    texts = cells[columns.WORKLOAD_AXES]
-    parsed = {text: _axes(text) for text in texts.dropna().unique()}
-    axes = pd.DataFrame([parsed.get(text, {}) for text in texts], index=cells.index)
+def _with_json_columns(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return `cells` with a column for each of the workload's axes and metrics."""
+    for holder, what in ((columns.WORKLOAD_AXES, "axes"), (columns.WORKLOAD_METRICS, "metrics")):
+        if holder in cells:
+            cells = _expanded(cells, holder, what)
+    return cells
+
+
+def _expanded(cells: pd.DataFrame, holder: str, what: str) -> pd.DataFrame:
+    texts = cells[holder]
+    parsed = {text: _json_object(text, holder) for text in texts.dropna().unique()}
+    values = pd.DataFrame([parsed.get(text, {}) for text in texts], index=cells.index)
     reserved = {*cells.columns, columns.STUDY, columns.GRID, columns.ERROR_MESSAGE, ATTEMPTS}
-    if clash := sorted(reserved.intersection(axes.columns)):
+    if clash := sorted(reserved.intersection(values.columns)):
         raise FitError(
-            f"The workload's axes {clash} are named like columns of the store. Rename them in the "
-            "workload; to read these results meanwhile, use pandas.read_parquet(store / 'cells')."
+            f"The workload's {what} {clash} are named like columns of the store. Rename them in "
+            "the workload; to read these results meanwhile, use pandas.read_parquet(store / "
+            "'cells')."
         )
-    return pd.concat([cells, axes], axis=1)
+    return pd.concat([cells, values], axis=1)
 
 
-def _axes(text: str) -> dict[str, Any]:
+def _json_object(text: str, holder: str) -> dict[str, Any]:
     try:
-        axes = json.loads(text)
+        values = json.loads(text)
     except json.JSONDecodeError as error:
-        raise FitError(f"workload_axes holds {text!r}, which is not JSON: {error}.") from error
-    if not isinstance(axes, dict):
-        raise FitError(f"workload_axes holds {text!r}; a JSON object of names to values is needed.")
-    return axes
+        raise FitError(f"{holder} holds {text!r}, which is not JSON: {error}.") from error
+    if not isinstance(values, dict):
+        raise FitError(f"{holder} holds {text!r}; a JSON object of names to values is needed.")
+    return values
 
 
 def _with_failures(cells: pd.DataFrame, failures: pd.DataFrame) -> pd.DataFrame:

@@ -10,6 +10,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from workloads.axis import Axis, AxisError, AxisKind, AxisValue
+from workloads.optimizer import Optimizer
+from workloads.schedules import (
+    BATCH_SIZE_SCHEDULES,
+    CONSTANT,
+    LEARNING_RATE_SCHEDULES,
+    batch_size_wording,
+    learning_rate_wording,
+)
 
 __all__ = ["COMMON_AXES", "MOST_VALUES", "AxisSpecError", "axis_values", "seed_values", "shown"]
 
@@ -26,20 +34,20 @@ COMMON_AXES: tuple[Axis, ...] = (
     Axis(
         name="batch_size",
         kind=AxisKind.INTEGER,
-        meaning="Examples a step.",
+        meaning="Examples a step, at the beginning.",
         minimum=1,
     ),
     Axis(
         name="learning_rate",
         kind=AxisKind.NUMBER,
-        meaning="Constant learning rate of SGD.",
+        meaning="Learning rate; its schedule multiplies it.",
         minimum=0,
         exclusive_minimum=True,
     ),
     Axis(
         name="momentum",
         kind=AxisKind.NUMBER,
-        meaning="Heavy-ball momentum.",
+        meaning="Of the velocity with sgd and nesterov; adam's and adamw's beta 1.",
         default=0.0,
         minimum=0,
         maximum=1,
@@ -48,9 +56,32 @@ COMMON_AXES: tuple[Axis, ...] = (
     Axis(
         name="weight_decay",
         kind=AxisKind.NUMBER,
-        meaning="L2 coefficient: that times the weights joins the gradient.",
+        meaning="That times the weights joins the gradient; with adamw it shrinks the weights.",
         default=0.0,
         minimum=0,
+    ),
+    Axis(
+        name="optimizer",
+        kind=AxisKind.TEXT,
+        meaning="Update rule.",
+        default=Optimizer.SGD.value,
+        choices=tuple(optimizer.value for optimizer in Optimizer),
+    ),
+    Axis(
+        name="learning_rate_schedule",
+        kind=AxisKind.TEXT,
+        meaning="How the learning rate changes along training.",
+        default=CONSTANT,
+        wording=learning_rate_wording,
+        wordings=LEARNING_RATE_SCHEDULES,
+    ),
+    Axis(
+        name="batch_size_schedule",
+        kind=AxisKind.TEXT,
+        meaning="How the batch grows along training.",
+        default=CONSTANT,
+        wording=batch_size_wording,
+        wordings=BATCH_SIZE_SCHEDULES,
     ),
     Axis(
         name="seed",

@@ -12,6 +12,8 @@ from enum import StrEnum
 from orchestrator.axes import shown
 from orchestrator.errors import StudyFileError
 from workloads.axis import Axis, AxisError, AxisKind
+from workloads.schedules import CONSTANT, BatchSizeSchedule
+from workloads.training.trajectory import steps_of_epochs
 
 __all__ = ["Budget", "BudgetError", "BudgetKind"]
 
@@ -86,25 +88,36 @@ class Budget:
         amount = self.amount
         return f"{self.kind}={amount if isinstance(amount, int) else format(amount, '.12g')}"
 
-    def steps(self, *, train_examples: int, batch_size: int, learning_rate: float) -> int:
+    def steps(
+        self,
+        *,
+        train_examples: int,
+        batch_size: int,
+        learning_rate: float,
+        learning_rate_schedule: str = CONSTANT,
+        batch_size_schedule: str = CONSTANT,
+    ) -> int:
         """Return the number of updates T of one cell.
 
         N = `train_examples`, B = min(`batch_size`, N), ε = `learning_rate`. An epoch has
         max(1, ⌊N/B⌋) steps (the last partial batch is dropped), e epochs round(e × that); n
-        examples take ⌈n/B⌉ steps; a cumulative learning rate c takes round(c/ε). Raises
-        `BudgetError` where that is 0 steps, or more than 10¹².
+        examples take ⌈n/B⌉ steps; a cumulative learning rate c takes round(c/ε). Where the batch
+        grows, the epochs of every phase have their own steps. Raises `BudgetError` where that is 0
+        steps, or more than 10¹², and where a schedule does not go with the kind of budget.
         """
         batch = min(batch_size, train_examples)
+        growth = BatchSizeSchedule.parse(batch_size_schedule)
         exact: float
-        match self.kind:
-            case BudgetKind.STEPS:
-                exact = self.amount
-            case BudgetKind.EPOCHS:
-                exact = self.amount * (train_examples // batch)
-            case BudgetKind.EXAMPLES:
-                exact = -(-self.amount // batch)
-            case BudgetKind.CUMULATIVE_LEARNING_RATE:
-                exact = self.amount / learning_rate
+        if not growth.is_constant:
+            exact = self._growing_steps(train_examples, batch, growth)
+        else:
+            exact = self._constant_steps(train_examples, batch, learning_rate)
+        if self.kind is BudgetKind.CUMULATIVE_LEARNING_RATE and learning_rate_schedule != CONSTANT:
+            raise BudgetError(
+                f"budget {self.wording} with learning_rate_schedule {learning_rate_schedule!r}: "
+                "its steps are those in which a constant rate sums to the amount; allowed: steps, "
+                "epochs or examples. Count another, or keep the rate constant."
+            )
         if not 0.5 < exact <= MOST_STEPS:
             raise BudgetError(
                 f"budget {self.wording} is {exact:g} steps for {train_examples} examples, batch "
@@ -112,3 +125,33 @@ class Budget:
                 f"Change the amount of {self.kind}."
             )
         return round(exact)
+
+    def _constant_steps(self, train_examples: int, batch: int, learning_rate: float) -> float:
+        match self.kind:
+            case BudgetKind.EPOCHS:
+                return self.amount * (train_examples // batch)
+            case BudgetKind.EXAMPLES:
+                return -(-self.amount // batch)
+            case BudgetKind.CUMULATIVE_LEARNING_RATE:
+                return self.amount / learning_rate
+        return self.amount
+
+    def _growing_steps(self, train_examples: int, batch: int, growth: BatchSizeSchedule) -> int:
+        if self.kind is not BudgetKind.EPOCHS or self.amount != int(self.amount):
+            raise BudgetError(
+                f"budget {self.wording} with batch_size_schedule {growth.wording!r}; allowed: "
+                "{epochs: n} with a whole n, since the batch changes between epochs. Write one."
+            )
+        try:
+            return steps_of_epochs(
+                train_examples=train_examples,
+                batch_size=batch,
+                schedule=growth,
+                epochs=int(self.amount),
+            )
+        except ValueError as error:
+            raise BudgetError(
+                f"budget {self.wording} with batch_size_schedule {growth.wording!r}: {error}; "
+                "allowed: milestones that are different epochs, between the first and the last. "
+                "Raise epochs, or move the milestones."
+            ) from error

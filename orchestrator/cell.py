@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 from workloads.axis import AxisValue
 from workloads.recipe import Recipe
+from workloads.schedules import CONSTANT
+from workloads.training.trajectory import Trajectory
 
 __all__ = ["Cell", "WorkloadAxes", "canonical_json"]
 
@@ -42,13 +44,13 @@ class Cell:
     model_size: AxisValue
     """Value of the workload's own size axis."""
     batch_size: int
-    """Examples a step."""
+    """Examples a step, at the beginning."""
     learning_rate: float
-    """Constant learning rate."""
+    """What the learning-rate schedule multiplies."""
     momentum: float
-    """Heavy-ball momentum, in [0, 1)."""
+    """In [0, 1): of the velocity, or Adam's β₁."""
     weight_decay: float = 0.0
-    """L2 coefficient of the weights; at 0 omitted from the identity, as cells had none before."""
+    """λ of the weights; at 0 omitted from the identity, as cells had none before."""
     seed: int
     """Replicate; the source of all the cell's randomness."""
     steps: int
@@ -64,6 +66,9 @@ class Cell:
     """Update rule."""
     learning_rate_schedule: str = "constant"
     """How the learning rate changes along training."""
+    batch_size_schedule: str = CONSTANT
+    """How the batch grows along training; constant, it is omitted from the identity, as no cell's
+    batch grew before."""
     evaluation_schedule: str = "geometric:12"
     """When the validation set is looked at."""
     precision: str = "float32"
@@ -87,8 +92,17 @@ class Cell:
         identity = {name: getattr(self, name) for name in _PLAIN}
         if not self.weight_decay:
             del identity["weight_decay"]
+        if self.batch_size_schedule == CONSTANT:
+            del identity["batch_size_schedule"]
         identity["workload_axes"] = _varied(self.workload_axes, self.default_axes)
         return identity
+
+    @property
+    def examples_seen(self) -> int:
+        """Examples in all batches of the whole run."""
+        if self.batch_size_schedule == CONSTANT:
+            return self.steps * self.batch_size
+        return Trajectory.of(self.recipe()).examples
 
     def recipe(self) -> Recipe:
         """Return what the trainer needs to know."""
@@ -99,6 +113,9 @@ class Cell:
             learning_rate=self.learning_rate,
             momentum=self.momentum,
             weight_decay=self.weight_decay,
+            optimizer=self.optimizer,
+            learning_rate_schedule=self.learning_rate_schedule,
+            batch_size_schedule=self.batch_size_schedule,
             steps=self.steps,
             seed=self.seed,
             axes=self.workload_axes,
@@ -134,13 +151,18 @@ class _Form(NamedTuple):
         return cls(attrgetter(*plain), template, names.index("workload_axes"))
 
 
-_DECAYING = _Form.of(_PLAIN)
-_NOT_DECAYING = _Form.of([name for name in _PLAIN if name != "weight_decay"])
+def _form(decays: bool, grows: bool) -> _Form:
+    """Return the form of cells with a weight decay or not, and batches that grow or not."""
+    omitted = {*([] if decays else ["weight_decay"]), *([] if grows else ["batch_size_schedule"])}
+    return _Form.of([name for name in _PLAIN if name not in omitted])
+
+
+_FORMS = {(a, b): _form(a, b) for a in (False, True) for b in (False, True)}
 
 
 def _identity_text(cell: Cell) -> str:
     """Return `canonical_json(cell.identity())`."""
-    form = _DECAYING if cell.weight_decay else _NOT_DECAYING
+    form = _FORMS[bool(cell.weight_decay), cell.batch_size_schedule != CONSTANT]
     types = tuple([type(value) for _, value in cell.workload_axes])
     try:
         texts = [*map(_scalar_text, form.plain_values(cell))]

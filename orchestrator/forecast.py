@@ -44,6 +44,7 @@ COLUMNS = (
     columns.SEED,
     columns.OPTIMIZER,
     columns.LEARNING_RATE_SCHEDULE,
+    columns.BATCH_SIZE_SCHEDULE,
 )
 """Fields of a cell that a law is asked of, named like the store's columns."""
 MOST_CELLS = 200_000

@@ -21,6 +21,7 @@ from workloads.data.data_set import MissingDataError
 from workloads.resident import data_fingerprint, load_data
 from workloads.training import TRAINING_VERSION
 from workloads.training.evaluation import affordable_schedule
+from workloads.training.trajectory import examples_in_batches
 
 __all__ = ["grid_cells", "usable"]
 
@@ -29,7 +30,7 @@ def grid_cells(study: Study, grid: Grid) -> Iterator[Cell]:
     """Yield the cells of one grid that satisfy its constraint.
 
     Raises `StudyFileError`, with the line, for a cell that cannot be trained: a shard without
-    examples, or a batch larger than its shard.
+    examples, a batch larger than its shard, or a budget that its schedules do not go with.
     """
     workload = study.workload
     defaults = {axis.name: axis.default for axis in workload.axes}
@@ -56,26 +57,37 @@ def grid_cells(study: Study, grid: Grid) -> Iterator[Cell]:
         )
 
     @cache
-    def steps_of(train_examples: int, batch_size: int, learning_rate: float) -> int:
+    def steps_of(
+        train_examples: int, batch_size: int, learning_rate: float, rates: str, batches: str
+    ) -> int:
         try:
             return grid.budget.steps(
-                train_examples=train_examples, batch_size=batch_size, learning_rate=learning_rate
+                train_examples=train_examples,
+                batch_size=batch_size,
+                learning_rate=learning_rate,
+                learning_rate_schedule=rates,
+                batch_size_schedule=batches,
             )
         except BudgetError as error:
             raise _located(study, grid, "budget", error) from error
 
     @cache
-    def schedule_of(steps: int, batch_size: int, validation: int) -> str:
-        return affordable_schedule(
-            steps=steps, batch_size=batch_size, validation_examples=validation
-        )
+    def examples_of(train_examples: int, batch_size: int, steps: int, batches: str) -> int:
+        return examples_in_batches(train_examples, batch_size, steps, batches)
+
+    @cache
+    def schedule_of(examples_seen: int, validation: int) -> str:
+        return affordable_schedule(examples_seen=examples_seen, validation_examples=validation)
 
     matched, wording = False, grid.budget.wording
     for values in itertools.product(*(grid.axes[name] for name in names)):
         point: dict[str, Any] = dict(zip(names, values, strict=True))
         facts = data(tuple([(name, point[name]) for name in own]))
         train_examples = train_examples_of(point["dataset_fraction"], facts.pool)
-        steps = steps_of(train_examples, point["batch_size"], point["learning_rate"])
+        rates, batches = point["learning_rate_schedule"], point["batch_size_schedule"]
+        steps = steps_of(
+            train_examples, point["batch_size"], point["learning_rate"], rates, batches
+        )
         known = {**point, "train_examples": train_examples, "steps": steps}
         seeds = _wanted_seeds(study, grid, known)
         if seeds and point["batch_size"] > train_examples:
@@ -86,7 +98,8 @@ def grid_cells(study: Study, grid: Grid) -> Iterator[Cell]:
                 f"{facts.pool:,}); a batch is at most the shard. "
                 "Add 'where: batch_size <= train_examples', or take the value off the axis.",
             )
-        schedule = schedule_of(steps, point["batch_size"], facts.validation)
+        seen = examples_of(train_examples, point["batch_size"], steps, batches)
+        schedule = schedule_of(seen, facts.validation)
         for seed in seeds:
             matched = True
             yield Cell(
@@ -103,6 +116,9 @@ def grid_cells(study: Study, grid: Grid) -> Iterator[Cell]:
                 seed=seed,
                 steps=steps,
                 budget=wording,
+                optimizer=point["optimizer"],
+                learning_rate_schedule=rates,
+                batch_size_schedule=batches,
                 workload_axes=facts.axes,
                 default_axes=facts.at_default,
                 evaluation_schedule=schedule,

@@ -166,6 +166,7 @@ def _cell_columns(cell: Cell) -> dict[str, Any]:
         columns.BUDGET,
         columns.OPTIMIZER,
         columns.LEARNING_RATE_SCHEDULE,
+        columns.BATCH_SIZE_SCHEDULE,
         columns.EVALUATION_SCHEDULE,
     )
     return {
@@ -176,6 +177,7 @@ def _cell_columns(cell: Cell) -> dict[str, Any]:
 
 
 def _result_columns(result: TrainingResult) -> dict[str, Any]:
-    return {
+    plain = {
         field.name: getattr(result, field.name) for field in fields(result) if field.name != "curve"
     }
+    return {**plain, columns.WORKLOAD_METRICS: canonical_json(dict(result.workload_metrics))}

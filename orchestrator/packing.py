@@ -15,7 +15,10 @@ from orchestrator.cell import Cell, canonical_json
 from orchestrator.resources import Resources
 from workloads.axis import AxisValue
 from workloads.cost import ModelCost, training_flops
+from workloads.optimizer import Optimizer
+from workloads.schedules import CONSTANT
 from workloads.training.arithmetic import Arithmetic, Choice
+from workloads.training.trajectory import Trajectory
 
 __all__ = ["Pack", "Shape", "assumed_seconds", "make_packs"]
 
@@ -65,11 +68,18 @@ class Shape:
     model_size: AxisValue
     batch_size: int
     data_fingerprint: str
+    optimizer: str = Optimizer.SGD
+    later_batches: tuple[tuple[int, int], ...] = ()
+    """(First step, batch) of every phase but the first, where the batch grows."""
 
     @classmethod
     def of(cls, cell: Cell) -> "Shape":
         """Return the shape of a cell."""
-        return cls(cell.model_size, cell.batch_size, cell.data_fingerprint)
+        later: tuple[tuple[int, int], ...] = ()
+        if cell.batch_size_schedule != CONSTANT:
+            _, *rest = Trajectory.of(cell.recipe()).batches
+            later = tuple(rest)
+        return cls(cell.model_size, cell.batch_size, cell.data_fingerprint, cell.optimizer, later)
 
 
 STEP_SECONDS: Mapping[Arithmetic, float] = {
@@ -88,7 +98,7 @@ def assumed_seconds(
     cell: Cell, cost: ModelCost, arithmetic: Arithmetic, evaluation_flops: float
 ) -> float:
     """Return the seconds that a cell is assumed to take where none of its shape was measured."""
-    flops = training_flops(cost, cell.steps * cell.batch_size) + evaluation_flops
+    flops = training_flops(cost, cell.examples_seen) + evaluation_flops
     return cell.steps * STEP_SECONDS[arithmetic] + flops / FLOPS_PER_SECOND
 
 

@@ -29,6 +29,7 @@ from workloads.resident import load_data
 from workloads.source import source_hash
 from workloads.training.arithmetic import Choice, choose_arithmetic
 from workloads.training.lockstep import evaluation_flops
+from workloads.training.scoring import measures
 
 __all__ = ["GridPlan", "Plan", "ShapePath", "local_slots", "plan_study", "refreshed"]
 
@@ -232,9 +233,7 @@ def _plan(
             store.open_packs() if store is not None and to_run else {},
         ),
         steps=sum(cell.steps for cell in to_run),
-        training_flops=total(
-            lambda cell: training_flops(costs[_shape(cell)], cell.steps * cell.batch_size)
-        ),
+        training_flops=total(lambda cell: training_flops(costs[_shape(cell)], cell.examples_seen)),
         evaluation_flops=total(lambda cell: evaluation[_work(cell)]),
         paths=_paths(counts, examples, choices),
         predicted_seconds=total(lambda cell: predicted[_work(cell)]),
@@ -255,6 +254,8 @@ _work: Callable[[Cell], _Work] = attrgetter(
     "train_examples",
     "steps",
     "evaluation_schedule",
+    "optimizer",
+    "batch_size_schedule",
 )
 """What the time of a cell depends on."""
 
@@ -267,6 +268,8 @@ KNOWN_COLUMNS = (
     columns.WORKLOAD_SOURCE,
     columns.MODEL_SIZE,
     columns.BATCH_SIZE,
+    columns.OPTIMIZER,
+    columns.BATCH_SIZE_SCHEDULE,
     columns.STEPS,
     columns.WALL_SECONDS,
 )
@@ -300,17 +303,23 @@ def _statuses(cells: Mapping[str, Cell], rows: pd.DataFrame, failed: set[str]) -
     }
 
 
-_MeasuredShape = tuple[str, AxisValue, int]
+_MeasuredShape = tuple[str, AxisValue, int, str, str]
 
-
-def _measured_shape(cell: Cell) -> _MeasuredShape:
-    return cell.workload, cell.model_size, cell.batch_size
+_measured_shape: Callable[[Cell], _MeasuredShape] = attrgetter(
+    "workload", "model_size", "batch_size", "optimizer", "batch_size_schedule"
+)
 
 
 def _measured_rates(rows: pd.DataFrame) -> dict[_MeasuredShape, float]:
     """Return the seconds of a step, evaluations included, of every shape that earlier runs had."""
     completed = rows[rows[columns.STATUS] == "completed"]
-    shape = [columns.WORKLOAD, columns.MODEL_SIZE, columns.BATCH_SIZE]
+    shape = [
+        columns.WORKLOAD,
+        columns.MODEL_SIZE,
+        columns.BATCH_SIZE,
+        columns.OPTIMIZER,
+        columns.BATCH_SIZE_SCHEDULE,
+    ]
     sums = completed.groupby(shape)[[columns.WALL_SECONDS, columns.STEPS]].sum()
     rates = (sums[columns.WALL_SECONDS] / sums[columns.STEPS]).to_dict()
     return cast(dict[_MeasuredShape, float], rates)
@@ -332,6 +341,8 @@ def _choices(
                 cell.workload_axes,
                 cell.batch_size,
                 "cuda" if gpus > 0 else "cpu",
+                cell.optimizer,
+                tuple(batch for _, batch in shape.later_batches),
             )
     return choices
 
@@ -366,7 +377,11 @@ def _evaluation_flops(
             sizes[axes] = len(data.validation), len(data.test)
         validation, test = sizes[axes]
         flops[work] = evaluation_flops(
-            costs[_shape(cell)], cell.recipe(), validation_examples=validation, test_examples=test
+            costs[_shape(cell)],
+            cell.recipe(),
+            validation_examples=validation,
+            test_examples=test,
+            with_metrics=measures(workload),
         )
     return flops
 

@@ -27,7 +27,7 @@ __all__ = [
     "upgraded",
 ]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised with every change of a schema below, together with an entry in `MIGRATIONS`."""
 
 VERSION_KEY = b"scaling_study.schema_version"
@@ -60,7 +60,22 @@ def _with_weight_decay(table: Table, data: pa.Table) -> pa.Table:
     return data
 
 
-MIGRATIONS: dict[int, Migration] = {1: _with_weight_decay}
+def _with_schedules(table: Table, data: pa.Table) -> pa.Table:
+    """Return a table of version 2 with what its cells had: constant batches, and no metrics.
+
+    The rate and batch of a look stood in `cells` alone; `analysis.load_curves` fills them in.
+    """
+    if table is Table.CELLS:
+        for name, value in ((c.BATCH_SIZE_SCHEDULE, "constant"), (c.WORKLOAD_METRICS, "{}")):
+            data = data.append_column(name, pa.array([value] * len(data), TEXT))
+    if table is Table.CURVES:
+        unknown = {c.LEARNING_RATE: NUMBER, c.BATCH_SIZE: COUNT, c.NOISE_SCALE: NUMBER}
+        for name, kind in unknown.items():
+            data = data.append_column(name, pa.nulls(len(data), kind))
+    return data
+
+
+MIGRATIONS: dict[int, Migration] = {1: _with_weight_decay, 2: _with_schedules}
 """By version n: how a table of version n becomes one of version n + 1."""
 
 TEXT = pa.string()
@@ -93,16 +108,20 @@ _CELLS = [
     _field(c.TRAIN_EXAMPLES, COUNT, "examples", "size of the training shard"),
     _field(c.MODEL_SIZE, NUMBER, "the workload's own", "value of the workload's size axis"),
     _field(c.PARAMETER_COUNT, COUNT, "parameters", "trainable parameters of the model"),
-    _field(c.BATCH_SIZE, COUNT, "examples per step", "batch size of SGD"),
-    _field(c.LEARNING_RATE, NUMBER, "1", "learning rate of SGD"),
-    _field(c.MOMENTUM, NUMBER, "1", "heavy-ball momentum, in [0, 1)"),
+    _field(c.BATCH_SIZE, COUNT, "examples per step", "batch size, at the beginning"),
+    _field(c.LEARNING_RATE, NUMBER, "1", "learning rate, which its schedule multiplies"),
+    _field(c.MOMENTUM, NUMBER, "1", "momentum, in [0, 1); beta 1 of adam and adamw"),
     _field(
-        c.WEIGHT_DECAY, NUMBER, "1", "L2 coefficient: that times the weights joins the gradient"
+        c.WEIGHT_DECAY,
+        NUMBER,
+        "1",
+        "that times the weights joins the gradient; with adamw it shrinks the weights",
     ),
     _field(c.SEED, COUNT, "replicate", "source of all the cell's randomness"),
     _field(c.BUDGET, TEXT, "words", "the budget as the study gave it; steps is what it came to"),
-    _field(c.OPTIMIZER, TEXT, "name", "update rule"),
+    _field(c.OPTIMIZER, TEXT, "name", "update rule: sgd (heavy ball), nesterov, adam, adamw"),
     _field(c.LEARNING_RATE_SCHEDULE, TEXT, "name", "how the learning rate changes along training"),
+    _field(c.BATCH_SIZE_SCHEDULE, TEXT, "name", "how the batch grows along training"),
     _field(c.EVALUATION_SCHEDULE, TEXT, "name", "when the validation set is looked at"),
     _field(c.WORKLOAD_AXES, TEXT, "JSON object", "value of every axis that the workload declares"),
     _field(c.CHANCE_ERROR, NUMBER, "share of examples", "error of a guess that ignores the input"),
@@ -189,6 +208,13 @@ _CELLS = [
         nullable=True,
     ),
     _field(c.VALIDATION_EVALUATIONS, COUNT, "evaluations", "looks at the validation set"),
+    _field(
+        c.WORKLOAD_METRICS,
+        TEXT,
+        "JSON object",
+        "means over validation and test set at the end, of what the workload measures beside loss "
+        "and error; empty when diverged",
+    ),
     _PACK_ID,
     _field(c.PACKED_CELLS, COUNT, "cells", "cells that trained together in the pack"),
     _field(c.ARITHMETIC, TEXT, "name", "arithmetic path: stacked or one at a time"),
@@ -213,7 +239,7 @@ _CURVES = [
         c.TRAIN_LOSS,
         NUMBER,
         "loss per example",
-        "mean training loss since the last evaluation; null when not finite",
+        "mean over the examples trained on since the last evaluation; null when not finite",
         nullable=True,
     ),
     _field(
@@ -228,6 +254,28 @@ _CURVES = [
         NUMBER,
         "share of examples",
         "error over the validation set; null when not finite",
+        nullable=True,
+    ),
+    _field(
+        c.LEARNING_RATE,
+        NUMBER,
+        "1",
+        "learning rate of the last update before; null in rows of before it was recorded",
+        nullable=True,
+    ),
+    _field(
+        c.BATCH_SIZE,
+        COUNT,
+        "examples per step",
+        "examples of the last update before; null in rows of before it was recorded",
+        nullable=True,
+    ),
+    _field(
+        c.NOISE_SCALE,
+        NUMBER,
+        "1",
+        "learning rate / (1 - momentum) * (train_examples / batch - 1) of the last update before; "
+        "null for adam and adamw, and in rows of before it was recorded",
         nullable=True,
     ),
 ]

@@ -9,6 +9,7 @@ import logging
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 
 from cluster.local import usable_cpus
 from orchestrator.cell import Cell, canonical_json
-from orchestrator.packing import Pack
+from orchestrator.packing import Pack, Shape
 from orchestrator.store import Store
 from workloads.base import Workload
 from workloads.training.arithmetic import Arithmetic
@@ -123,10 +124,10 @@ def device_model(device: torch.device) -> str:
 
 def _key(pack: Pack, workload: Workload, device: torch.device) -> str:
     """Return 16 hex digits of what the measurement depends on."""
-    cell = pack.cells[0]
+    shape = Shape.of(pack.cells[0])
     facts: Mapping[str, object] = {
         "workload": [workload.name, workload.version],
-        "shape": [cell.model_size, cell.batch_size, cell.data_fingerprint],
+        "shape": list(astuple(shape)),
         "arithmetic": pack.arithmetic.value,
         "device": device_model(device),
         "versions": [str(torch.__version__), version("scaling-study")],

@@ -24,6 +24,7 @@ from orchestrator.schema import SCHEMAS, Table
 from orchestrator.validation import Spec, checked, place
 from orchestrator.yaml_lines import Document, KeyPath, dump, located, read_text
 from workloads.axis import Axis, AxisValue
+from workloads.optimizer import Optimizer
 from workloads.registry import UnknownWorkloadError, find_workload
 
 if TYPE_CHECKING:
@@ -211,6 +212,7 @@ def _grid(document: Document, name: str, workload: "Workload") -> Grid:
     kinds = {**COMMON_KINDS, **{axis.name: axis.kind for axis in axes}}
     seeds_path = (*path, "seeds") if "seeds" in stated else ("seeds",)
     values = {axis.name: _axis_values(document, path, axis) for axis in axes}
+    _require_stated_beta(document, path, values)
     values["seed"] = _seeds(document, path, seeds_path)
     with _located(document, path, "budget"):
         budget = Budget.from_dict(spec.budget)
@@ -241,6 +243,22 @@ def _axis_values(document: Document, path: KeyPath, axis: Axis) -> tuple[AxisVal
             path, f"{place(path)}{axis.name} is missing; add {axis.name}: {axis.allowed()}."
         )
     return (axis.cast(axis.default),)
+
+
+def _require_stated_beta(
+    document: Document, path: KeyPath, values: Mapping[str, tuple[AxisValue, ...]]
+) -> None:
+    """Raise `StudyFileError` for a grid with Adam that leaves out the momentum, which is its β₁.
+
+    Its default of 0 is that of SGD, and hardly what is meant.
+    """
+    adaptive = [word for word in values["optimizer"] if Optimizer(str(word)).is_adaptive]
+    if adaptive and "momentum" not in document.value["grids"][path[1]]:
+        raise document.error(
+            (*path, "optimizer"),
+            f"{place(path)}optimizer {adaptive[0]} takes momentum as its beta 1, and momentum is "
+            "missing; allowed: a number in [0, 1). Add momentum: 0.9, the usual one.",
+        )
 
 
 def _seeds(document: Document, path: KeyPath, seeds_path: KeyPath) -> tuple[AxisValue, ...]:

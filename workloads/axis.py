@@ -1,7 +1,7 @@
 """One quantity that a study may vary: its type, its bounds, its default and what it means."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -45,6 +45,11 @@ class Axis:
     """Whether `maximum` itself is refused."""
     choices: tuple[AxisValue, ...] = ()
     """The only values allowed, where given."""
+    wording: Callable[[str], str] | None = None
+    """For text of a small language: returns its one wording, or raises `ValueError` saying what is
+    wrong with it."""
+    wordings: str = ""
+    """What that language allows, in words."""
 
     def cast(self, value: object) -> AxisValue:
         """Return `value` as this axis's declared type.
@@ -55,6 +60,13 @@ class Axis:
         is no number).
         """
         cast = self._typed(value)
+        if self.wording is not None and isinstance(cast, str):
+            try:
+                cast = self.wording(cast)
+            except ValueError as error:
+                raise AxisError(
+                    f"{self.name} is {value!r}: {error}; allowed: {self.allowed()}."
+                ) from error
         if self.choices and cast not in self.choices:
             raise AxisError(f"{self.name} is {value!r}; allowed: {self.allowed()}.")
         if isinstance(cast, int | float) and not self._within(cast):
@@ -66,7 +78,7 @@ class Axis:
         if self.choices:
             return "one of " + ", ".join(map(str, self.choices))
         if self.kind is AxisKind.TEXT:
-            return "text"
+            return self.wordings or "text"
         noun = "an integer" if self.kind is AxisKind.INTEGER else "a number"
         low_open = self.exclusive_minimum or math.isinf(self.minimum)
         high_open = self.exclusive_maximum or math.isinf(self.maximum)

@@ -144,6 +144,15 @@ class Workload(ABC):
     def error(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return (n,) errors in [0, 1] of n examples, given the model's outputs."""
 
+    def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Return what else is measured of n examples: (n,) values by name; nothing by default.
+
+        Taken on the validation and the test set at the end of a run, whose row keeps the means as
+        `validation_<name>` and `test_<name>`. The names are the same in every call, and none of
+        them 'loss' or 'error'.
+        """
+        return {}
+
     def training_targets(
         self, targets: Tensor, axes: AxisValues, stream: np.random.Generator
     ) -> Tensor:

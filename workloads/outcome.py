@@ -1,8 +1,8 @@
 """What became of one training run: the row that a study keeps of it."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 __all__ = [
@@ -29,9 +29,11 @@ class Score:
 
     loss: float
     error: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Means of what the workload measures beside them, by name, where it was asked for."""
 
     def is_finite(self) -> bool:
-        """Return whether both are numbers."""
+        """Return whether loss and error are numbers."""
         return math.isfinite(self.loss) and math.isfinite(self.error)
 
 
@@ -46,11 +48,17 @@ class Evaluation:
     examples_seen: int
     """Examples in all batches so far."""
     train_loss: float | None
-    """Mean loss of the batches since the previous look, each before its update."""
+    """Mean loss of the examples in batches since the previous look, each before its update."""
     validation_loss: float | None
     """Mean loss over the validation set."""
     validation_error: float | None
     """Mean error over the validation set."""
+    learning_rate: float
+    """Of the last update before the look."""
+    batch_size: int
+    """Of the same update: the examples that it saw."""
+    noise_scale: float | None
+    """g = ε/(1 − m) · (N/B − 1) of the same update; None for adaptive optimizers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +115,9 @@ class TrainingResult(Progress):
     """`test_error` − `train_error`."""
     validation_evaluations: int
     """Looks at the validation set: what `best_…` were chosen from."""
+    workload_metrics: Mapping[str, float | None]
+    """Means of the workload's own metrics at the end, as `validation_<name>` and `test_<name>`; a
+    value that was not finite is None, and a diverged run has none."""
     curve: tuple[Evaluation, ...]
     """The looks, by step."""
 
@@ -133,6 +144,11 @@ def completed(
         best_validation_step=best_step,
         generalization_gap=test.error - train.error,
         validation_evaluations=len(curve),
+        workload_metrics={
+            f"{name}_{metric}": value if math.isfinite(value) else None
+            for name, score in (("validation", validation), ("test", test))
+            for metric, value in score.metrics.items()
+        },
         curve=tuple(curve),
     )
 
@@ -155,5 +171,6 @@ def diverged(
         best_validation_step=None,
         generalization_gap=None,
         validation_evaluations=len(curve),
+        workload_metrics={},
         curve=tuple(curve),
     )

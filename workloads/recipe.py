@@ -16,15 +16,21 @@ class Recipe:
     model_size: AxisValue
     """Passed to `Workload.model`."""
     batch_size: int
-    """Examples a step; a shard smaller than this is one batch."""
+    """Examples a step, at the beginning; a shard smaller than this is one batch."""
     learning_rate: float
-    """Constant learning rate ε of SGD."""
+    """Learning rate ε; `learning_rate_schedule` says what it is multiplied by."""
     momentum: float
-    """Heavy-ball momentum m in [0, 1): v ← m v + ĝ, w ← w − ε v (torch.optim.SGD's form)."""
+    """m in [0, 1): of the velocity with sgd and nesterov, β₁ with adam and adamw."""
     weight_decay: float = 0.0
-    """L2 coefficient λ ≥ 0: g ← g + λ w (torch.optim.SGD's `weight_decay`)."""
+    """λ ≥ 0; see `Optimizer` for what decays."""
+    optimizer: str = "sgd"
+    """A word of `Optimizer`."""
+    learning_rate_schedule: str = "constant"
+    """How the rate changes along training; see `workloads.schedules`."""
+    batch_size_schedule: str = "constant"
+    """How the batch grows along training; see `workloads.schedules`."""
     steps: int
-    """Number of updates."""
+    """Number of updates; where the batch grows, those of a whole number of epochs."""
     seed: int
     """Source of the subset, the initialization, the batch order and the label noise."""
     axes: tuple[tuple[str, AxisValue], ...] = ()

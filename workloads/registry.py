@@ -36,6 +36,9 @@ COMMON_AXES = (
     "learning_rate",
     "momentum",
     "weight_decay",
+    "optimizer",
+    "learning_rate_schedule",
+    "batch_size_schedule",
     "seed",
 )
 """Axes that every workload has; a workload's own axes must not be called so."""

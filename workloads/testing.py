@@ -179,9 +179,11 @@ class WorkloadConformance:
         for size in self._sizes():
             model = self._model(size)
             outputs, targets = self._outputs(model, data.train)
+            metrics = self.workload().metrics(outputs, targets)
             for what, values in (
                 ("loss", self.workload().loss(outputs, targets)),
                 ("error", self.workload().error(outputs, targets)),
+                *((f"metrics[{name!r}]", values) for name, values in metrics.items()),
             ):
                 _require(
                     values.shape == (len(targets),),

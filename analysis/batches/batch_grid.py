@@ -28,6 +28,7 @@ SETTINGS = (
     columns.STEPS,
     columns.OPTIMIZER,
     columns.LEARNING_RATE_SCHEDULE,
+    columns.BATCH_SIZE_SCHEDULE,
     columns.WORKLOAD_AXES,
 )
 """Columns that tell apart two runs of one group, batch size and seed."""

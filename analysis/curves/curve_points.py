@@ -313,6 +313,7 @@ _AXES = (
     columns.BUDGET,
     columns.OPTIMIZER,
     columns.LEARNING_RATE_SCHEDULE,
+    columns.BATCH_SIZE_SCHEDULE,
     columns.EVALUATION_SCHEDULE,
     columns.WORKLOAD_AXES,
     columns.SEED,

@@ -69,6 +69,33 @@ def test_types_of_the_store_survive(tmp_path):
     assert cells.index.tolist() == [0, 1]
 
 
+def test_looks_from_before_rates_were_recorded_have_those_of_their_cells(tmp_path):
+    settings = {"learning_rate": 0.1, "momentum": 0.9, "train_examples": 100}
+    known = [cell("a", batch_size=10, **settings), cell("b", batch_size=200, **settings)]
+    write(tmp_path, "cells", known)
+    looks = [
+        {"cell_id": name, "pack_id": "p0", "step": step} for name in ("a", "b") for step in (1, 2)
+    ]
+    write(tmp_path, "curves", looks)
+    own = {"cell_id": "b", "pack_id": "p0", "step": 3, "learning_rate": 0.02, "batch_size": 50}
+    write(tmp_path, "curves", [own], "part-2.parquet")
+    curves = load_curves(tmp_path, load_cells(tmp_path))
+    assert curves["learning_rate"].tolist() == [0.1, 0.1, 0.1, 0.1, 0.02]
+    assert curves["batch_size"].tolist() == [10, 10, 100, 100, 50]
+    # ε/(1 − m) · (N/B − 1): 1 · 9 and, for a batch that is the shard, 0.
+    assert curves["noise_scale"].tolist()[:4] == pytest.approx([9, 9, 0, 0])
+    assert curves["noise_scale"].isna().tolist() == [False] * 4 + [True]
+
+
+def test_metrics_of_a_workload_become_columns(tmp_path):
+    texts = ['{"validation_recall": 0.5, "test_recall": null}', "{}"]
+    rows = [cell(name, workload_metrics=text) for name, text in zip("ab", texts, strict=True)]
+    write(tmp_path, "cells", rows)
+    cells = load_cells(tmp_path).set_index("cell_id")
+    assert cells["validation_recall"].fillna(-1).to_dict() == {"a": 0.5, "b": -1}
+    assert cells["test_recall"].isna().all()
+
+
 def test_rows_from_before_there_was_a_weight_decay_have_one_of_zero(tmp_path):
     write(tmp_path, "cells", [cell("a"), cell("b")], "part-1.parquet")
     assert load_cells(tmp_path)["weight_decay"].tolist() == [0.0, 0.0]

@@ -94,6 +94,42 @@ MALFORMED: list[tuple[str, str, str]] = [
         ":8: tag tag:yaml.org,2002:int is not allowed; write the value alone",
     ),
     (
+        "unknown optimizer",
+        _grid_line("optimizer: sdg"),
+        ":12: grid 'curve': optimizer is 'sdg'; allowed: one of sgd, nesterov, adam, adamw.",
+    ),
+    (
+        "adam without its beta",
+        _line("momentum", "optimizer: [sgd, adam]"),
+        ":10: grid 'curve': optimizer adam takes momentum as its beta 1, and momentum is missing",
+    ),
+    (
+        "unknown schedule",
+        _grid_line("learning_rate_schedule: exponential"),
+        ":12: grid 'curve': learning_rate_schedule is 'exponential': 'exponential' is no schedule; "
+        "allowed: constant, cosine, linear, inverse:k (k > 0), step:k@p",
+    ),
+    (
+        "schedule without shares",
+        _grid_line("learning_rate_schedule: step:5"),
+        ":12: grid 'curve': learning_rate_schedule is 'step:5': it names no shares of training",
+    ),
+    (
+        "schedule that a list takes apart",
+        _grid_line("learning_rate_schedule: [constant, step:5@0.3, 0.6]"),
+        ":12: grid 'curve': learning_rate_schedule is 0.6 (float); allowed: constant, cosine",
+    ),
+    (
+        "one schedule in two wordings",
+        _grid_line("learning_rate_schedule: [step:5@0.5, step:5.0@.5]"),
+        ":12: grid 'curve': learning_rate_schedule lists 'step:5@0.5' twice",
+    ),
+    (
+        "batch that shrinks",
+        _grid_line("batch_size_schedule: increase:0.5@0.5"),
+        ":12: grid 'curve': batch_size_schedule is 'increase:0.5@0.5': its factor 0.5 is not in",
+    ),
+    (
         "aliases that multiply",
         _line("seeds", "seeds: &a [1, 2]", "resources: [*a, *a]"),
         ":3: anchor &a is not allowed; repeat the value",
@@ -415,7 +451,7 @@ MALFORMED: list[tuple[str, str, str]] = [
     (
         "code in where",
         _where("__import__('os').system('true')"),
-        ":12: grid 'curve': where, column 1: unknown name '__import__'. Allowed: batch_size, data",
+        ":12: grid 'curve': where, column 1: unknown name '__import__'. Allowed: batch_size, ",
     ),
     (
         "call in where",

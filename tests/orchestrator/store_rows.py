@@ -28,6 +28,7 @@ def cell_row(number: int, pack_id: str = "pack", **changes: Any) -> dict[str, An
         "budget": "epochs: 40",
         "optimizer": "sgd",
         "learning_rate_schedule": "constant",
+        "batch_size_schedule": "constant",
         "evaluation_schedule": "geometric:12",
         "workload_axes": "{}",
         "chance_error": 0.9,
@@ -51,6 +52,7 @@ def cell_row(number: int, pack_id: str = "pack", **changes: Any) -> dict[str, An
         "best_validation_step": 100,
         "generalization_gap": 0.125,
         "validation_evaluations": 12,
+        "workload_metrics": "{}",
         "pack_id": pack_id,
         "packed_cells": 8,
         "arithmetic": "stacked",
@@ -76,6 +78,9 @@ def curve_rows(number: int, pack_id: str = "pack", steps: Sequence[int] = (0, 60
             "train_loss": None if step == 0 else 1.0 / step,
             "validation_loss": 1.0 / (step + 1),
             "validation_error": 0.5,
+            "learning_rate": 0.1,
+            "batch_size": 32,
+            "noise_scale": 2.125,
         }
         for step in steps
     ]

@@ -41,6 +41,61 @@ def test_a_cumulative_learning_rate_takes_fewer_steps_at_higher_rates(
     assert steps({"cumulative_learning_rate": 3.0}, rate=rate) == expected
 
 
+def test_epochs_of_growing_batches_have_their_own_steps() -> None:
+    budget = Budget.from_dict({"epochs": 10})
+    steps_of = {
+        schedule: budget.steps(
+            train_examples=1000, batch_size=4, learning_rate=0.1, batch_size_schedule=schedule
+        )
+        for schedule in ("constant", "increase:5@0.3", "increase:5@0.3,0.6,0.8")
+    }
+    # By hand: 250 updates of 4 in an epoch, 50 of 20, and 10 of 100, a tenth of the shard.
+    assert steps_of == {
+        "constant": 2500,
+        "increase:5@0.3": 3 * 250 + 7 * 50,
+        "increase:5@0.3,0.6,0.8": 3 * 250 + 3 * 50 + 4 * 10,
+    }
+
+
+@pytest.mark.parametrize(
+    ("wording", "schedules", "words"),
+    [
+        (
+            {"steps": 100},
+            ("constant", "increase:5@0.5"),
+            r"steps=100 .* \{epochs: n\} with a whole",
+        ),
+        (
+            {"epochs": 2.5},
+            ("constant", "increase:5@0.5"),
+            r"epochs=2.5 .* \{epochs: n\} with a whole",
+        ),
+        (
+            {"epochs": 2},
+            ("constant", "increase:5@0.3,0.4"),
+            r"0.3, 0.4 of 2 epochs are the epochs 1, 1",
+        ),
+        (
+            {"cumulative_learning_rate": 3},
+            ("cosine", "constant"),
+            r"cumulative_learning_rate=3 with learning_rate_schedule 'cosine'.*allowed: steps, ep",
+        ),
+    ],
+)
+def test_a_budget_that_does_not_go_with_a_schedule_is_refused(
+    wording: dict[str, Any], schedules: tuple[str, str], words: str
+) -> None:
+    rates, batches = schedules
+    with pytest.raises(BudgetError, match=words):
+        Budget.from_dict(wording).steps(
+            train_examples=1000,
+            batch_size=4,
+            learning_rate=0.1,
+            learning_rate_schedule=rates,
+            batch_size_schedule=batches,
+        )
+
+
 def test_rounding_of_a_quotient_does_not_lose_a_step() -> None:
     assert 0.3 / 0.1 < 3  # as floats are
     assert steps({"cumulative_learning_rate": 0.3}, rate=0.1) == 3

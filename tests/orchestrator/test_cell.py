@@ -69,6 +69,7 @@ def test_everything_that_determines_the_result_changes_the_identity():
         "default_axes": (),
         "optimizer": "adam",
         "learning_rate_schedule": "cosine",
+        "batch_size_schedule": "increase:5@0.5",
         "evaluation_schedule": "geometric:6",
         "precision": "bfloat16",
         "training_version": 2,
@@ -93,8 +94,28 @@ def test_a_cell_without_weight_decay_has_the_identity_of_before_there_was_any():
     assert '"weight_decay":0.01' in canonical_json(replace(CELL, weight_decay=0.01).identity())
 
 
-def test_the_recipe_of_a_cell_has_its_weight_decay():
-    assert replace(CELL, weight_decay=0.01).recipe().weight_decay == 0.01
+def test_a_cell_whose_batch_stays_has_the_identity_of_before_batches_grew():
+    assert replace(CELL, batch_size_schedule="constant").cell_id == "5874ddcfed086365"
+    growing = replace(CELL, batch_size_schedule="increase:5@0.5")
+    assert '"batch_size_schedule":"increase:5@0.5"' in canonical_json(growing.identity())
+
+
+def test_the_recipe_of_a_cell_has_all_that_its_steps_depend_on():
+    values = {
+        "weight_decay": 0.01,
+        "optimizer": "adam",
+        "learning_rate_schedule": "cosine",
+        "batch_size_schedule": "increase:5@0.5",
+    }
+    recipe = replace(CELL, **values).recipe()
+    assert {name: getattr(recipe, name) for name in values} == values
+
+
+def test_a_cell_knows_the_examples_in_its_batches():
+    assert CELL.examples_seen == 1000 * 32
+    # 512 examples: 16 batches of 32 in each of 2 epochs, then 10 of 51 in each of 2.
+    growing = replace(CELL, batch_size_schedule="increase:2@0.5", steps=2 * 16 + 2 * 10)
+    assert growing.examples_seen == 2 * 512 + 2 * 510
 
 
 def test_floats_that_agree_to_12_digits_are_one_value():
@@ -156,7 +177,7 @@ awkward = (
 )
 """Values of which many are equal in Python and differ in JSON, or the other way round."""
 
-SCALARS = sorted({*CELL.identity(), "weight_decay"} - {"workload_axes"})
+SCALARS = sorted({*CELL.identity(), "weight_decay", "batch_size_schedule"} - {"workload_axes"})
 
 
 @st.composite

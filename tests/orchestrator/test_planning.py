@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,8 @@ from workloads.base import Data, Split
 from workloads.digits import Digits
 from workloads.training import TRAINING_VERSION
 from workloads.training.arithmetic import choose_arithmetic
+from workloads.training.evaluation import look_steps
+from workloads.training.trajectory import Trajectory, noise_scale
 
 STUDY = """
 name: small
@@ -310,6 +313,54 @@ def test_looks_cost_no_more_than_training_but_a_few_are_always_taken():
     )
 
 
+SCHEDULES = """
+name: schedules
+workload: digits
+seeds: 2
+grids:
+  arms:
+    dataset_fraction: 0.5
+    model_size: 8
+    batch_size: 4
+    learning_rate: [0.1, 0.2]
+    momentum: 0.9
+    optimizer: [sgd, adam]
+    learning_rate_schedule: [constant, cosine]
+    batch_size_schedule: [constant, "increase:5@0.3,0.6"]
+    budget: {epochs: 10}
+"""
+
+
+def test_packs_agree_in_optimizer_and_batches_and_not_in_rates():
+    plan = plan_study(Study.from_text(SCHEDULES))
+    assert len(plan.cells) == 2 * 2**4
+    for pack in plan.packs:
+        assert len({(cell.optimizer, cell.batch_size_schedule) for cell in pack.cells}) == 1
+    held = {(pack.cells[0].optimizer, pack.cells[0].batch_size_schedule) for pack in plan.packs}
+    assert len(held) == len(plan.packs) == 4
+    assert all(len({cell.learning_rate_schedule for cell in p.cells}) == 2 for p in plan.packs)
+    # 512 examples: 128 updates of 4 an epoch, 25 of 20, and 10 of 51, a tenth of the shard.
+    of_arm = {cell.batch_size_schedule: cell.steps for cell in plan.cells.values()}
+    grown = 3 * 128 + 3 * 25 + 4 * 10
+    assert of_arm == {"constant": 1280, "increase:5@0.3,0.6": grown}
+    assert plan.steps == 16 * (1280 + grown)
+    examples = 16 * (10 * 512 + 3 * 512 + 3 * 500 + 4 * 510)
+    assert plan.training_flops == 3 * 2 * 74 * 8 * examples
+
+
+@pytest.mark.parametrize(
+    ("budget", "words"),
+    [
+        ("{steps: 100}", r"schedules\.yaml:15: grid 'arms': budget steps=100 .* allowed: \{epochs"),
+        ("{epochs: 1}", r"schedules\.yaml:15: grid 'arms': .* 0.3, 0.6 of 1 epochs are the epochs"),
+    ],
+)
+def test_a_budget_that_a_growing_batch_does_not_go_with_is_refused_by_its_line(budget, words):
+    text = SCHEDULES.replace("{epochs: 10}", budget)
+    with pytest.raises(StudyFileError, match=words):
+        plan_study(Study.from_text(text, "schedules.yaml"))
+
+
 def test_paths_are_tried_out_with_one_thread_as_workers_train(study, monkeypatch):
     threads = []
 
@@ -326,3 +377,39 @@ def test_paths_are_tried_out_with_one_thread_as_workers_train(study, monkeypatch
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_the_shipped_arms_differ_in_updates_and_not_in_epochs_or_looks():
+    study = Study.from_file(Path(__file__).parents[2] / "studies" / "dont_decay.yaml")
+    cells = {}
+    for grid in study.grids:
+        cells[grid.name], *others = grid_cells(study, grid)
+        assert {cell.steps for cell in others} == {cells[grid.name].steps}
+    # By hand, 65,536 examples: 2,048 updates of 32 in an epoch, 409 of 160, 81 of 800, 16 of 4,000.
+    assert {name: cell.steps for name, cell in cells.items()} == {
+        "decay": 30 * 2048,
+        "hybrid": 9 * 2048 + 21 * 409,
+        "increase": 9 * 2048 + 9 * 409 + 6 * 81 + 6 * 16,
+    }
+    assert len({cell.evaluation_schedule for cell in cells.values()}) == 1
+    noise, epochs = [], []
+    for cell in cells.values():
+        recipe, trajectory = cell.recipe(), Trajectory.of(cell.recipe())
+        looks = look_steps(cell.evaluation_schedule, trajectory)
+        epochs.append([trajectory.examples_before(step) / cell.train_examples for step in looks])
+        noise.append(
+            [
+                noise_scale(
+                    recipe,
+                    trajectory.learning_rate(recipe, step - 1),
+                    trajectory.phase_at(step - 1).batch,
+                )
+                for step in looks
+            ]
+        )
+    # Looks are at whole updates, and partial batches are dropped: a fraction of an epoch.
+    assert epochs[1] == pytest.approx(epochs[0], rel=0.03)
+    assert epochs[2] == pytest.approx(epochs[0], rel=0.03)
+    # N/B − 1 is N/B but for the share B/N of the batch, 6 % at most.
+    assert noise[1] == pytest.approx(noise[0], rel=0.07)
+    assert noise[2] == pytest.approx(noise[0], rel=0.07)

@@ -12,14 +12,16 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
-from analysis import columns
+from analysis import columns, load_cells, load_curves
 from orchestrator.executor import InlineExecutor
 from orchestrator.pack_rows import Failure, PackProgress
 from orchestrator.run import run_study
 from orchestrator.store import Store
 from orchestrator.study import Study
 from tests.orchestrator.conftest import HOW_IT_WENT, PLUGINS
+from workloads.digits import Digits
 
 DIGITS = """
 name: small
@@ -32,6 +34,24 @@ grids:
     batch_size: 16
     learning_rate: [0.1, 10000.0]
     budget: {steps: 30}
+"""
+
+EVERY_WAY = """
+name: every_way
+workload: digits
+seeds: 1
+grids:
+  all:
+    dataset_fraction: 0.25
+    model_size: 4
+    batch_size: 4
+    learning_rate: 0.01
+    momentum: 0.9
+    weight_decay: 0.01
+    optimizer: [sgd, nesterov, adam, adamw]
+    learning_rate_schedule: [constant, "step:5@0.3", warmup:0.1+cosine]
+    batch_size_schedule: [constant, "increase:3@0.5"]
+    budget: {epochs: 10}
 """
 
 FAULTS = """
@@ -69,7 +89,7 @@ def test_a_run_leaves_one_row_a_cell_with_the_documented_columns(tmp_path):
         value for name, value in vars(columns).items() if name.isupper()
     } - {
         *("step", "epoch", "attempt", "error_type", "error_message", "error_traceback"),
-        *("failed_at", "study", "grid"),
+        *("failed_at", "study", "grid", "noise_scale"),
     }
 
 
@@ -85,6 +105,55 @@ def test_a_study_trains_with_the_weight_decay_that_its_rows_name(tmp_path):
     guess = pytest.approx(math.log(10), abs=2e-3)
     assert all(loss == guess for loss in losses[5.0])
     assert all(loss != guess for loss in losses[0.0])
+
+
+@pytest.mark.ray
+def test_a_study_of_every_optimizer_and_schedule_trains_on_ray(command_line, tmp_path):
+    (tmp_path / "study.yaml").write_text(EVERY_WAY)
+    assert command_line("plan", "study.yaml", "--store", "store").returncode == 0
+    answer = command_line("run", "study.yaml", "--store", "store")
+    assert answer.returncode == 0, answer.stderr
+    cells = load_cells(tmp_path / "store")
+    ways = ["optimizer", "learning_rate_schedule", "batch_size_schedule"]
+    assert len(cells) == len(cells[ways].drop_duplicates()) == 4 * 3 * 2
+    assert set(cells["status"]) == {"completed"}
+    assert cells["train_loss"].nunique() == len(cells)
+    curves = load_curves(tmp_path / "store", cells).merge(cells[["cell_id", *ways]], on="cell_id")
+    last = curves[curves["step"] == curves.groupby("cell_id")["step"].transform("max")]
+    # 256 examples in 10 epochs: batches of 4, and from the half of training of 12.
+    grows = last["batch_size_schedule"] != "constant"
+    assert set(last["batch_size"][grows]) == {12}
+    assert set(last["batch_size"][~grows]) == {4}
+    adaptive = last["optimizer"].isin(["adam", "adamw"])
+    assert last["noise_scale"].isna().equals(adaptive)
+    stepped = last["learning_rate_schedule"].str.startswith("step")
+    assert last["learning_rate"][stepped].tolist() == pytest.approx([0.002] * 8)
+    # A second run, and a process of its own, find every cell done.
+    again = json.loads(command_line("plan", "study.yaml", "--store", "store", "--json").stdout)
+    assert again["cells_to_run"] == 0
+
+
+class Measured(Digits):
+    """The digits, and how sure the model is of what it says."""
+
+    name = "measured digits"
+
+    def metrics(self, outputs, targets):
+        return {"doubt": 1 - outputs.softmax(1).max(1).values, "nothing": outputs[:, 0] * math.nan}
+
+
+def test_a_workload_s_own_metrics_become_columns(tmp_path):
+    values = yaml.safe_load(DIGITS)
+    study = Study.from_dict({**values, "workload": "measured digits"}, Measured())
+    run_study(study, tmp_path / "store", inline=True)
+    cells = load_cells(tmp_path / "store")
+    done = cells["status"] == "completed"
+    for split in ("validation", "test"):
+        assert cells[f"{split}_doubt"][done].between(0, 0.9).all()
+        assert cells[f"{split}_nothing"].isna().all()
+    assert cells["validation_doubt"].nunique() == done.sum()
+    assert cells["validation_doubt"][~done].isna().all()
+    assert set(cells["workload_metrics"][~done]) == {"{}"}
 
 
 def test_a_diverged_cell_is_a_row_at_chance(tmp_path):

@@ -20,17 +20,18 @@ from tests.orchestrator.store_rows import cell_id, cell_row, failure_row, write_
 PROMISED_CELLS = """
 cell_id workload workload_version dataset_fraction train_examples model_size parameter_count
 batch_size learning_rate momentum weight_decay seed budget optimizer learning_rate_schedule
-evaluation_schedule workload_axes chance_error validation_examples test_examples
+batch_size_schedule evaluation_schedule workload_axes chance_error validation_examples test_examples
 status steps epochs examples_seen training_flops wall_seconds pack_wall_seconds
 train_loss train_error validation_loss validation_error test_loss test_error best_validation_loss
 best_validation_error best_validation_step generalization_gap validation_evaluations
-pack_id packed_cells arithmetic device_name host
+workload_metrics pack_id packed_cells arithmetic device_name host
 started_at code_version workload_source torch_version ray_version
 """
 """The public names, as the documentation lists them."""
 
 PROMISED_CURVES = """
 cell_id pack_id step epoch examples_seen train_loss validation_loss validation_error
+learning_rate batch_size noise_scale
 """
 
 
@@ -51,7 +52,7 @@ def test_every_column_of_a_written_file_tells_its_unit_and_meaning(table: Table)
     for field in written:
         assert field.metadata[b"unit"], field.name
         assert field.metadata[b"meaning"], field.name
-    assert written.metadata[b"scaling_study.schema_version"] == b"2"
+    assert written.metadata[b"scaling_study.schema_version"] == b"3"
     assert written.metadata[b"scaling_study.table"] == table.encode()
 
 
@@ -170,9 +171,16 @@ def test_curves_among_cells_are_no_part_of_cells() -> None:
         decoded(Table.CELLS, data)
 
 
+ADDED_IN_3 = {
+    Table.CELLS: ["batch_size_schedule", "workload_metrics"],
+    Table.CURVES: ["learning_rate", "batch_size", "noise_scale"],
+}
+
+
 def older(table: pa.Table) -> pa.Table:
     """A made-up version 0: `momentum` was called `mass`, and there was no `host`."""
-    table = table.drop_columns(["weight_decay"])
+    added = ["weight_decay", *ADDED_IN_3[Table.CELLS]]
+    table = table.drop_columns([name for name in added if name in table.schema.names])
     names = ["mass" if name == "momentum" else name for name in table.schema.names]
     metadata = {**table.schema.metadata, schema.VERSION_KEY: b"0"}
     return table.rename_columns(names).drop_columns(["host"]).replace_schema_metadata(metadata)
@@ -269,14 +277,22 @@ def of_version_1(table: Table, data: pa.Table) -> pa.Table:
         kinds = {"text": pa.string(), "count": pa.int64(), "number": pa.float64()}
         kinds["time"] = pa.timestamp("us", tz="UTC")
         types = {n: kinds[kind] for kind, names in VERSION_1_CELLS.items() for n in names.split()}
-        order = [name for name in PROMISED_CELLS.split() if name != "weight_decay"]
+        added = {"weight_decay", *ADDED_IN_3[Table.CELLS]}
+        order = [name for name in PROMISED_CELLS.split() if name not in added]
         assert set(order) == set(types)
         columns_of_1 = [
             data.schema.field(name).with_type(types[name]).with_metadata({"unit": "of then"})
             for name in order
         ]
         return pa.Table.from_pylist(data.to_pylist(), pa.schema(columns_of_1, metadata))
+    data = data.drop_columns(ADDED_IN_3.get(table, []))
     return data.replace_schema_metadata(metadata)
+
+
+def of_version_2(table: Table, data: pa.Table) -> pa.Table:
+    """`data` as version 2 wrote it: without schedules of the batch, metrics, and rates of looks."""
+    metadata = {schema.TABLE_KEY: table.encode(), schema.VERSION_KEY: b"2"}
+    return data.drop_columns(ADDED_IN_3.get(table, [])).replace_schema_metadata(metadata)
 
 
 @pytest.fixture
@@ -321,7 +337,7 @@ def test_a_driver_makes_a_store_of_version_1_one_of_today(store_of_version_1: St
     before = store.read_cells(), store.read_curves(), store.read_failures(), store.read_grids()
     with store.drive("test") as driving:
         assert driving.set_aside == ()
-    assert versions(store) == {(table, b"2") for table in Table}
+    assert versions(store) == {(table, b"3") for table in Table}
     after = store.read_cells(), store.read_curves(), store.read_failures(), store.read_grids()
     assert all(old.equals(new) for old, new in zip(before[:3], after[:3], strict=True))
     assert before[3] == after[3]
@@ -338,6 +354,26 @@ def test_pandas_alone_reads_a_store_of_version_1_that_a_driver_has_opened(
     assert cells["weight_decay"].tolist() == [0.0, 0.0, 0.0, 0.01]
     written = pq.read_schema(next(Path(store.address("cells")).glob("part-first-*")))
     assert written.equals(SCHEMAS[Table.CELLS], check_metadata=True)
+
+
+def test_a_store_of_version_2_has_constant_batches_no_metrics_and_unknown_rates_of_looks(
+    tmp_path: Path,
+) -> None:
+    store = Store(tmp_path / "store")
+    write_cells(store, "old", [1, 2], weight_decay=0.01)
+    for table in (Table.CELLS, Table.CURVES):
+        for path in Path(store.address(table)).iterdir():
+            pq.write_table(of_version_2(table, pq.read_table(path)), path)
+    for _ in range(2):  # as it is read, and as a driver leaves it
+        cells, curves = store.read_cells(), store.read_curves()
+        assert cells["batch_size_schedule"].tolist() == ["constant"] * 2
+        assert cells["workload_metrics"].tolist() == ["{}"] * 2
+        assert cells["weight_decay"].tolist() == [0.01] * 2
+        assert curves[ADDED_IN_3[Table.CURVES]].isna().all(axis=None)
+        assert store.unreadable_parts() == []
+        with store.drive("test") as driving:
+            assert driving.set_aside == ()
+    assert {version for _, version in versions(store)} == {b"3"}
 
 
 def test_no_bit_that_flips_in_the_data_of_a_part_changes_a_value_unnoticed() -> None:

@@ -17,6 +17,7 @@ from workloads.axis import AxisValue
 from workloads.base import Split, Workload
 from workloads.cost import model_cost
 from workloads.errors import WorkloadError
+from workloads.optimizer import Optimizer
 from workloads.recipe import Recipe
 from workloads.resident import load_data
 from workloads.training.initial import initial_model
@@ -88,11 +89,15 @@ def choose_arithmetic(
     axes: tuple[tuple[str, AxisValue], ...],
     batch_size: int,
     device_type: str = "cpu",
+    optimizer: str = Optimizer.SGD,
+    later_batches: tuple[int, ...] = (),
 ) -> Choice:
-    """Return the path of cells of one model size and batch size on 'cpu' or 'cuda'.
+    """Return the path of cells of one model size, batch size and optimizer on 'cpu' or 'cuda'.
 
     A stacked path is tried out on a few steps, on the CPU: a member must come out the same to the
-    last bit in every place of every stack, and equal to the plain model but for rounding.
+    last bit in every place of every stack, and equal to the plain model but for rounding. So at
+    every batch size of cells whose batch grows (`later_batches`); whether stacking pays is judged
+    by the first, at which most steps are made.
     """
     if not workload.stackable:
         return Choice(Arithmetic.ONE_BY_ONE, "the workload says that its cells are not stackable")
@@ -104,16 +109,25 @@ def choose_arithmetic(
     if not any(pays.values()):
         return Choice(Arithmetic.ONE_BY_ONE, TOO_LARGE)
     pool = load_data(workload, dict(axes)).train
-    trial = _Trial(workload, size, axes, batch_size, pool)
-    reason = layer_stack_fault(trial.models(1)[0], pool.inputs[0])
+    trials = [
+        _Trial(workload, size, axes, batch, pool, optimizer)
+        for batch in dict.fromkeys((batch_size, *later_batches))
+    ]
+    (model,) = trials[0].models(1)
+
+    def fault_of(arithmetic: Arithmetic) -> str | None:
+        faults = (trial.fault(arithmetic) for trial in trials)
+        return next((fault for fault in faults if fault is not None), None)
+
+    reason = layer_stack_fault(model, pool.inputs[0])
     if reason is None:
-        reason = trial.fault(Arithmetic.STACKED_LAYERS)
+        reason = fault_of(Arithmetic.STACKED_LAYERS)
     if reason is None:
         return Choice(Arithmetic.STACKED_LAYERS)
-    fault = module_fault(trial.models(1)[0])
+    fault = module_fault(model)
     if fault is None and not pays[Arithmetic.STACKED_MODULES]:
         fault = TOO_LARGE
-    fault = fault or trial.fault(Arithmetic.STACKED_MODULES)
+    fault = fault or fault_of(Arithmetic.STACKED_MODULES)
     if fault is None:
         return Choice(Arithmetic.STACKED_MODULES, reason)
     return Choice(Arithmetic.ONE_BY_ONE, fault)
@@ -129,6 +143,7 @@ class _Trial:
         axes: tuple[tuple[str, AxisValue], ...],
         batch_size: int,
         pool: Split,
+        optimizer: str,
     ) -> None:
         self._workload, self._pool = workload, pool
         self._batch = min(batch_size, len(pool))
@@ -138,6 +153,7 @@ class _Trial:
             batch_size=self._batch,
             learning_rate=0.01,
             momentum=0.5,
+            optimizer=optimizer,
             steps=TRIAL_STEPS,
             seed=0,
             axes=axes,

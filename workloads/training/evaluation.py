@@ -6,8 +6,11 @@ shares of training, keep that choice the same for a short and for a long run.
 
 import math
 import re
+from collections.abc import Callable
 
-__all__ = ["affordable_schedule", "evaluation_steps"]
+from workloads.training.trajectory import Trajectory
+
+__all__ = ["affordable_schedule", "evaluation_steps", "look_steps"]
 
 LOOKS = 12
 """Looks of a run that can afford them: from T/45 on."""
@@ -18,24 +21,36 @@ FEWEST_LOOKS = 6
 _GEOMETRIC = re.compile(r"geometric:([1-9][0-9]*)")
 
 
-def affordable_schedule(*, steps: int, batch_size: int, validation_examples: int) -> str:
+def affordable_schedule(*, examples_seen: int, validation_examples: int) -> str:
     """Return the schedule of a run: as many looks as cost no more arithmetic than its training.
 
     `LOOKS` at most and `FEWEST_LOOKS` at least; the earliest go first. A step on B examples is
     three forward passes of B (Kaplan et al. 2020, §2.1), a look one of the V validation examples:
-    n V ≤ 3 T B. A short run with a large validation set would else do little but look.
+    n V ≤ 3 S, with S = `examples_seen` in all batches. A short run with a large validation set
+    would else do little but look.
     """
-    affordable = 3 * steps * batch_size // validation_examples
+    affordable = 3 * examples_seen // validation_examples
     return f"geometric:{min(LOOKS, max(FEWEST_LOOKS, affordable))}"
 
 
-def evaluation_steps(schedule: str, steps: int) -> tuple[int, ...]:
+def look_steps(schedule: str, trajectory: Trajectory) -> tuple[int, ...]:
+    """Return the steps of `evaluation_steps`; where the batch grows, at the same epochs.
+
+    So runs of equal epochs are looked at after equal epochs, however large their batches are.
+    """
+    return evaluation_steps(schedule, trajectory.steps, trajectory.step_at)
+
+
+def evaluation_steps(
+    schedule: str, steps: int, step_at: Callable[[float], int] | None = None
+) -> tuple[int, ...]:
     """Return the steps after which the validation set is looked at, ascending; the last is `steps`.
 
     `schedule`: "geometric:n" looks at ceil(T · 2^(−k/2)) for k = n−1 … 0, with T = `steps`; equal
     steps are one look. So the looks stand at fixed shares of training, whatever T is: with n = 12
     from T/45 on, and the best of them is at most a factor 2^(1/4) from any step in between. A run
-    too short for n distinct steps has fewer looks.
+    too short for n distinct steps has fewer looks. `step_at`: the first step after which a share
+    of training is done; ceil(T · share) by default.
 
     Raises `ValueError` for another schedule, or fewer steps than 1.
     """
@@ -49,7 +64,8 @@ def evaluation_steps(schedule: str, steps: int) -> tuple[int, ...]:
         raise ValueError(f"steps is {steps}; allowed: an integer from 1.")
     looks: list[int] = []
     for k in range(int(match[1])):
-        look = math.ceil(steps * 2.0 ** (-k / 2))
+        share = 2.0 ** (-k / 2)
+        look = math.ceil(steps * share) if step_at is None else step_at(share)
         if look not in looks[-1:]:
             looks.append(look)
         if look == 1:

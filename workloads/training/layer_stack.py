@@ -8,7 +8,6 @@ from typing_extensions import override
 
 from workloads.base import Workload
 from workloads.training.layers import IMAGE, VECTOR, layer_fault, stacked_layer
-from workloads.training.stacked_parameters import HeavyBalls
 from workloads.training.stepper import (
     Hyperparameters,
     Stepper,
@@ -17,6 +16,7 @@ from workloads.training.stepper import (
     has_gradient_hooks,
     require_trainable,
 )
+from workloads.training.update_rules import update_rule
 
 __all__ = ["LayerStack", "layer_stack_fault"]
 
@@ -42,7 +42,7 @@ class LayerStack(Stepper):
         self._parameters = [p for layer in self._layers for p in layer.parameters]
         # The layers before the first with parameters pass no gradient on.
         self._first = next(i for i, layer in enumerate(self._layers) if layer.parameters)
-        self._balls = HeavyBalls(self._parameters, hyperparameters)
+        self._rule = update_rule(self._parameters, hyperparameters)
         self._folds = example.dim() == 3 and not isinstance(leaves(models[0])[0], nn.Flatten)
         self.members = len(models)
         with torch.no_grad():
@@ -53,7 +53,7 @@ class LayerStack(Stepper):
     @override
     @torch.no_grad()
     def step(self, step: int, inputs: Tensor, targets: Tensor) -> Tensor:
-        self._balls.decay()
+        self._rule.begin()
         values = self._entered(by_member(inputs, self.members))
         for layer in self._layers:
             values = layer.forward(values)
@@ -64,8 +64,12 @@ class LayerStack(Stepper):
             gradient = nn.functional.pad(gradient, (0, values.shape[-1] - self._features))
         for index in range(len(self._layers) - 1, self._first - 1, -1):
             gradient = self._layers[index].backward(gradient, by_inputs=index > self._first)
-        self._balls.move()
+        self._rule.move(step)
         return losses
+
+    @override
+    def set_learning_rates(self, rates: Tensor) -> None:
+        self._rule.set_learning_rates(rates)
 
     @override
     @torch.no_grad()
@@ -79,22 +83,22 @@ class LayerStack(Stepper):
     def keep(self, members: Tensor | slice) -> None:
         for layer in self._layers:
             layer.keep(members)
-        self._balls.keep(members)
-        self.members = len(self._balls)
+        self._rule.keep(members)
+        self.members = len(self._rule)
 
     @override
     def state(self) -> dict[str, Tensor]:
         return {
-            f"{index} {what}": getattr(parameter, what).cpu().clone()
+            f"{index} {what}": tensor.cpu().clone()
             for index, parameter in enumerate(self._parameters)
-            for what in ("value", "velocity")
+            for what, tensor in parameter.state().items()
         }
 
     @override
     def load(self, state: Mapping[str, Tensor]) -> None:
         for name, tensor in state.items():
             index, _, what = name.partition(" ")
-            getattr(self._parameters[int(index)], what).copy_(tensor)
+            self._parameters[int(index)].state()[what].copy_(tensor)
 
     def _entered(self, inputs: Tensor) -> Tensor:
         """Return (n, B, …) inputs as the first layer takes them."""

@@ -1,7 +1,8 @@
 """Layers of n members at once, with explicit forward and backward passes.
 
 Each is a copy of a `torch.nn` layer whose parameters carry the member as first dimension. A
-gradient is added to the parameter's velocity where it arises: no pass over memory of its own.
+gradient is added to `StackedParameter.gradient` (for heavy ball, the velocity) where it arises: no
+pass over memory of its own.
 
 Activations are (n, B, F) with F padded to `LANES_OF_FEATURES`, or, between convolutions,
 (B, n · C, H, W). Padding keeps every member's matrix at a multiple of 64 bytes, where a matrix
@@ -56,7 +57,7 @@ class Layer(ABC):
 
     @abstractmethod
     def backward(self, gradient: Tensor, *, by_inputs: bool) -> Tensor:
-        """Add the gradients by the parameters to their velocities.
+        """Add the gradients by the parameters to `StackedParameter.gradient`.
 
         Return the gradient by the inputs; anything where `by_inputs` is false.
         """
@@ -94,9 +95,9 @@ class _Linear(Layer):
         previous = gradient
         if by_inputs:
             previous = torch.bmm(gradient, self.weight.value)
-        self.weight.velocity.baddbmm_(gradient.transpose(1, 2), self._inputs)
+        self.weight.gradient.baddbmm_(gradient.transpose(1, 2), self._inputs)
         if self.bias is not None:
-            self.bias.velocity.add_(gradient.sum(1))
+            self.bias.gradient.add_(gradient.sum(1))
         return previous
 
 
@@ -155,9 +156,9 @@ class _Conv2d(Layer):
                 [by_inputs, True, self.bias is not None],
             )
             n = own.stop - own.start
-            self.weight.velocity[own] += by_weight.view(-1, *weight.shape[1:])[:n]
+            self.weight.gradient[own] += by_weight.view(-1, *weight.shape[1:])[:n]
             if self.bias is not None:
-                self.bias.velocity[own] += by_bias.view(-1, weight.shape[1])[:n]
+                self.bias.gradient[own] += by_bias.view(-1, weight.shape[1])[:n]
             by_input.append(by_tile)
         return torch.cat(by_input, 1)[:, : self._shape[1]] if by_inputs else gradient
 

@@ -11,22 +11,25 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from workloads.base import Data, Split, Workload
 from workloads.cost import ModelCost, model_cost, training_flops
+from workloads.optimizer import Optimizer
 from workloads.outcome import Evaluation, Progress, Score, TrainingResult, completed, diverged
 from workloads.recipe import Recipe
 from workloads.resident import load_data
 from workloads.training.arithmetic import Arithmetic, new_stepper
-from workloads.training.evaluation import evaluation_steps
+from workloads.training.evaluation import look_steps
 from workloads.training.initial import initial_model
 from workloads.training.precision import float32_arithmetic
-from workloads.training.sampling import effective_batch
-from workloads.training.scoring import EVALUATION_CHUNK, scores_of, shared_chunks
+from workloads.training.scoring import EVALUATION_CHUNK, measures, scores_of, shared_chunks
 from workloads.training.stepper import Stepper
 from workloads.training.stock import Stock
+from workloads.training.trajectory import Trajectory, noise_scale
 
 __all__ = [
     "CHECK_STEPS",
@@ -65,6 +68,14 @@ REHEARSED_TOGETHER = 4
 
 FLOAT_BYTES = 4
 
+PARAMETER_COPIES = {
+    Optimizer.SGD: 3,
+    Optimizer.NESTEROV: 4,
+    Optimizer.ADAM: 7,
+    Optimizer.ADAMW: 7,
+}
+"""Tensors of a model's size: its values, what the rule keeps of them, and what a step makes."""
+
 SHARD_BYTES = 16
 """Of one example in a member's shard: its place in the pool, and its target."""
 
@@ -76,6 +87,7 @@ class _Member:
     place: int
     """Position among the recipes that were given."""
     recipe: Recipe
+    trajectory: Trajectory
     looks: frozenset[int]
     seconds: float = 0.0
     """Its share of the time so far."""
@@ -115,7 +127,8 @@ class Lockstep:
         _require_one_shape(recipes)
         order = sorted(range(len(recipes)), key=lambda place: -recipes[place].steps)
         self._members = [_member(place, recipes[place]) for place in order]
-        self._batch = effective_batch(recipes[0])
+        self._trajectory = self._members[0].trajectory
+        self._batch = self._trajectory.phases[0].batch
         self._stock = Stock(workload, [m.recipe for m in self._members], self._data.train)
         with float32_arithmetic():
             self._stepper = self._new_stepper()
@@ -139,8 +152,10 @@ class Lockstep:
         """Estimated memory of one member: its model, activations, and shard."""
         recipe = self._members[0].recipe
         cost = model_cost(self._workload, recipe.model_size, dict(recipe.axes))
-        activations = self._batch * self._stepper.elements_per_example * cost.forward_operations
-        own = FLOAT_BYTES * (3 * cost.parameter_count + 2 * activations)
+        largest = max(phase.batch for phase in self._trajectory.phases)
+        activations = largest * self._stepper.elements_per_example * cost.forward_operations
+        copies = PARAMETER_COPIES[Optimizer(recipe.optimizer)]
+        own = FLOAT_BYTES * (copies * cost.parameter_count + 2 * activations)
         return own + SHARD_BYTES * recipe.train_examples
 
     def rehearse(self, seconds: float) -> float:
@@ -232,12 +247,18 @@ class Lockstep:
 
     def _descend(self, end: int, pause: Callable[[], None]) -> None:
         """Make the updates up to step `end`, pausing between stretches."""
-        most = max(1, STRETCH_EXAMPLES // (len(self._members) * self._batch))
         while self._step < end:
-            steps = min(self._stretch, most, end - self._step)
+            batch = self._trajectory.phase_at(self._step).batch
+            most = max(1, STRETCH_EXAMPLES // (len(self._members) * batch))
+            until = int(min(end, self._trajectory.phase_end(self._step)))
+            steps = min(self._stretch, most, until - self._step)
+            rates = self._rates(steps)
             with float32_arithmetic(), self._stepper.running():
                 for inputs, targets in self._stock.batches(self._step, steps):
-                    self._losses += self._stepper.step(self._step, inputs, targets)
+                    if rates is not None:
+                        self._stepper.set_learning_rates(next(rates))
+                    losses = self._stepper.step(self._step, inputs, targets)
+                    self._losses += losses if batch == self._batch else losses * self._share(batch)
                     self._step += 1
             seconds = self._charge_time()
             if seconds < STRETCH_SECONDS / 2 and steps == self._stretch:
@@ -246,6 +267,22 @@ class Lockstep:
                 self._stretch = max(1, self._stretch // 2)
             if self._step < end:  # else the members that are due have not been looked at
                 pause()
+
+    def _share(self, batch: int) -> float:
+        """Return how much a batch's loss counts, in batches of the first phase."""
+        return batch / self._batch
+
+    def _rates(self, steps: int) -> Iterator[Tensor] | None:
+        """Return the (n,) learning rates of the next steps; None where none of them changes."""
+        if all(member.trajectory.constant_rate for member in self._members):
+            return None
+        factors: dict[Trajectory, NDArray[np.float64]] = {}
+        for member in self._members:
+            if member.trajectory not in factors:
+                factors[member.trajectory] = member.trajectory.rate_factors(self._step, steps)
+        rates = [m.recipe.learning_rate * factors[m.trajectory] for m in self._members]
+        by_step: Tensor = torch.from_numpy(np.stack(rates, axis=1))
+        return iter(by_step.unbind())
 
     def _look(self) -> Iterator[tuple[int, TrainingResult]]:
         """Check and evaluate the members whose step it is; yield those that end."""
@@ -257,7 +294,9 @@ class Lockstep:
         validation = self._scores(lookers, self._data.validation)
         for i, score in zip(lookers, validation, strict=True):
             member = self._members[i]
-            mean = sums[i] / (step - member.looked)
+            trajectory = member.trajectory
+            seen = trajectory.examples_before(step) - trajectory.examples_before(member.looked)
+            mean = sums[i] / (seen / self._batch)
             member.curve.append((step, mean, _finite(score.loss), _finite(score.error)))
             member.looked = step
             if not score.is_finite():
@@ -266,10 +305,11 @@ class Lockstep:
             self._losses[torch.tensor(lookers, device=self._device)] = 0.0
         enders = [i for i in lookers if i not in lost and self._members[i].recipe.steps == step]
         finals = self._final_scores(enders)
+        measured = self._measured(enders)
         self._charge_time()
         results = {i: self._diverged(self._members[i]) for i in lost}
         for i, (train_score, test_score) in zip(enders, finals, strict=True):
-            score = validation[lookers.index(i)]
+            score = measured.get(i) or validation[lookers.index(i)]
             results[i] = self._ended(self._members[i], train_score, score, test_score)
         if results:
             ended = [(self._members[i].place, results[i]) for i in sorted(results)]
@@ -296,7 +336,7 @@ class Lockstep:
     def _progress(self, member: _Member) -> Progress:
         recipe = member.recipe
         cost = model_cost(self._workload, recipe.model_size, dict(recipe.axes))
-        examples_seen = self._step * self._batch
+        examples_seen = member.trajectory.examples_before(self._step)
         return Progress(
             parameter_count=cost.parameter_count,
             steps=self._step,
@@ -309,17 +349,7 @@ class Lockstep:
         )
 
     def _curve(self, member: _Member) -> list[Evaluation]:
-        return [
-            Evaluation(
-                step=step,
-                epoch=step * self._batch / member.recipe.train_examples,
-                examples_seen=step * self._batch,
-                train_loss=train_loss,
-                validation_loss=validation_loss,
-                validation_error=validation_error,
-            )
-            for step, train_loss, validation_loss, validation_error in member.curve
-        ]
+        return [_evaluation(member, *look) for look in member.curve]
 
     def _take_initial_losses(self) -> None:
         for members, rows in self._stock.shards(range(len(self._members)), INITIAL_LOSS_EXAMPLES):
@@ -332,14 +362,29 @@ class Lockstep:
         for some, rows in self._stock.shards(members):
             scores = self._scores_of_shards(some, rows)
             train_scores |= dict(zip(some, scores, strict=True))
-        test_scores = self._scores(members, self._data.test)
+        test_scores = self._scores(members, self._data.test, with_metrics=True)
         return [(train_scores[i], test) for i, test in zip(members, test_scores, strict=True)]
 
-    def _scores(self, members: Sequence[int], split: Split) -> list[Score]:
+    def _measured(self, members: Sequence[int]) -> dict[int, Score]:
+        """Return the validation scores, with the workload's metrics, of members at their end.
+
+        Empty where it has none: the looks' own scores then do.
+        """
+        if not measures(self._workload):
+            return {}
+        scores = self._scores(members, self._data.validation, with_metrics=True)
+        return dict(zip(members, scores, strict=True))
+
+    def _scores(
+        self, members: Sequence[int], split: Split, *, with_metrics: bool = False
+    ) -> list[Score]:
         """Return the scores of `members`, ascending, on one set."""
         scores: list[Score] = []
         for some in self._groups(members, min(len(split), EVALUATION_CHUNK)):
-            scores += scores_of(self._workload, self._stepper, some, shared_chunks(split))
+            chunks = shared_chunks(split)
+            scores += scores_of(
+                self._workload, self._stepper, some, chunks, with_metrics=with_metrics
+            )
         return scores
 
     def _scores_of_shards(self, members: Sequence[int], examples: int) -> list[Score]:
@@ -400,13 +445,19 @@ def has_diverged(initial_loss: float, train_score: Score, test_score: Score) -> 
 
 
 def evaluation_flops(
-    cost: ModelCost, recipe: Recipe, *, validation_examples: int, test_examples: int
+    cost: ModelCost,
+    recipe: Recipe,
+    *,
+    validation_examples: int,
+    test_examples: int,
+    with_metrics: bool = False,
 ) -> float:
     """Return the operations of all evaluations of one cell: known before it trains.
 
     Looks at the validation set, the initial loss, and the scores on shard and test set at the end.
+    `with_metrics`: the workload has metrics, for which the validation set is seen once more.
     """
-    looks = len(evaluation_steps(recipe.evaluation_schedule, recipe.steps))
+    looks = len(look_steps(recipe.evaluation_schedule, Trajectory.of(recipe))) + with_metrics
     initial = min(INITIAL_LOSS_EXAMPLES, recipe.train_examples)
     examples = looks * validation_examples + initial + recipe.train_examples + test_examples
     return float(cost.forward_flops_per_example * examples)
@@ -422,16 +473,48 @@ def _shared_data(workload: Workload, recipes: Sequence[Recipe], device: torch.de
 
 
 def _require_one_shape(recipes: Sequence[Recipe]) -> None:
-    shapes = {(recipe.model_size, effective_batch(recipe)) for recipe in recipes}
+    shapes = {(r.model_size, Trajectory.of(r).batches, r.optimizer) for r in recipes}
     if len(shapes) > 1:
-        raise ValueError(
-            f"Cells of several shapes (model_size, batch) cannot be stacked: {sorted(shapes)}."
-        )
+        listed = [
+            f"model_size {size}, batch {_in_words(batches)}, {optimizer}"
+            for size, batches, optimizer in sorted(shapes)
+        ]
+        raise ValueError(f"Cells of several shapes cannot be stacked: {'; '.join(listed)}.")
+
+
+def _in_words(batches: Sequence[tuple[int, int]]) -> str:
+    """Return (first step, batch) pairs as in '4, 20 from step 750'."""
+    return ", ".join(f"{batch} from step {step}" if step else str(batch) for step, batch in batches)
 
 
 def _member(place: int, recipe: Recipe) -> _Member:
-    looks = evaluation_steps(recipe.evaluation_schedule, recipe.steps)
-    return _Member(place=place, recipe=recipe, looks=frozenset(looks))
+    trajectory = Trajectory.of(recipe)
+    looks = look_steps(recipe.evaluation_schedule, trajectory)
+    return _Member(place=place, recipe=recipe, trajectory=trajectory, looks=frozenset(looks))
+
+
+def _evaluation(
+    member: _Member,
+    step: int,
+    train_loss: float | None,
+    validation_loss: float | None,
+    validation_error: float | None,
+) -> Evaluation:
+    recipe, trajectory = member.recipe, member.trajectory
+    examples_seen = trajectory.examples_before(step)
+    learning_rate = trajectory.learning_rate(recipe, step - 1)
+    batch = trajectory.phase_at(step - 1).batch
+    return Evaluation(
+        step=step,
+        epoch=examples_seen / recipe.train_examples,
+        examples_seen=examples_seen,
+        train_loss=train_loss,
+        validation_loss=validation_loss,
+        validation_error=validation_error,
+        learning_rate=learning_rate,
+        batch_size=batch,
+        noise_scale=noise_scale(recipe, learning_rate, batch),
+    )
 
 
 def _stretches(members: Sequence[int]) -> list[slice]:

@@ -14,7 +14,7 @@ from typing_extensions import override
 from workloads.base import Workload
 from workloads.training.dropout import CellDropout
 from workloads.training.layers import CONVOLVED_TOGETHER
-from workloads.training.stacked_parameters import HeavyBalls, StackedParameter
+from workloads.training.stacked_parameters import StackedParameter
 from workloads.training.stepper import (
     Hyperparameters,
     Stepper,
@@ -24,6 +24,7 @@ from workloads.training.stepper import (
     require_trainable,
 )
 from workloads.training.unrolled import UnrolledLSTM, unrolled
+from workloads.training.update_rules import update_rule
 
 __all__ = ["ModuleStack", "module_fault"]
 
@@ -64,7 +65,7 @@ class ModuleStack(Stepper):
         self._model = copy.deepcopy(models[0]).to("meta")
         self._dropouts = [m for m in self._model.modules() if isinstance(m, CellDropout)]
         self._convolves = any(isinstance(m, nn.modules.conv._ConvNd) for m in models[0].modules())
-        self._balls = HeavyBalls(list(self._parameters.values()), hyperparameters)
+        self._rule = update_rule(list(self._parameters.values()), hyperparameters)
         self.members = len(models)
         self.elements_per_example = _largest(models[0], example)
 
@@ -81,11 +82,15 @@ class ModuleStack(Stepper):
         losses, gradient = batch_losses(self._workload, outputs.detach(), targets, self.members)
         gradients = torch.autograd.grad(outputs, list(values.values()), gradient)
         with torch.no_grad():
-            self._balls.decay()
+            self._rule.begin()
             for parameter, own in zip(self._parameters.values(), gradients, strict=True):
-                parameter.velocity.add_(own)
-            self._balls.move()
+                parameter.gradient.add_(own)
+            self._rule.move(step)
         return losses
+
+    @override
+    def set_learning_rates(self, rates: Tensor) -> None:
+        self._rule.set_learning_rates(rates)
 
     @override
     @torch.no_grad()
@@ -102,22 +107,22 @@ class ModuleStack(Stepper):
         for parameter in self._parameters.values():
             parameter.keep(members)
         self._fixed = {name: value[members] for name, value in self._fixed.items()}
-        self._balls.keep(members)
-        self.members = len(self._balls)
+        self._rule.keep(members)
+        self.members = len(self._rule)
 
     @override
     def state(self) -> dict[str, Tensor]:
         return {
-            f"{what} {name}": getattr(parameter, what).cpu().clone()
+            f"{what} {name}": tensor.cpu().clone()
             for name, parameter in self._parameters.items()
-            for what in ("value", "velocity")
+            for what, tensor in parameter.state().items()
         }
 
     @override
     def load(self, state: Mapping[str, Tensor]) -> None:
         for key, tensor in state.items():
             what, _, name = key.partition(" ")
-            getattr(self._parameters[name], what).copy_(tensor)
+            self._parameters[name].state()[what].copy_(tensor)
 
     @contextmanager
     @override

@@ -11,15 +11,16 @@ from workloads.base import Workload
 from workloads.recipe import Recipe
 from workloads.streams import forked_torch_generator
 from workloads.training.dropout import CellDropout, set_step
-from workloads.training.heavy_ball import HeavyBall
+from workloads.training.flat_update import flat_update
 from workloads.training.stepper import Stepper
 
 __all__ = ["OneByOne"]
 
 
 class OneByOne(Stepper):
-    """A stack of one: the model itself, autograd, and torch.optim.SGD's update, to the last bit.
+    """A stack of one: the model itself, autograd, and an update of all parameters at once.
 
+    Where the rule is `sgd` without weight decay, torch.optim.SGD's to the last bit.
     What the model draws from torch's generators while it trains comes from the cell's own stream.
     """
 
@@ -29,9 +30,7 @@ class OneByOne(Stepper):
         self._workload, self._recipe, self._device = workload, recipe, device
         self._model = model.to(device)
         self._has_dropout = any(isinstance(m, CellDropout) for m in model.modules())
-        self._ball = HeavyBall(
-            self._model, recipe.learning_rate, recipe.momentum, recipe.weight_decay
-        )
+        self._update = flat_update(self._model, recipe)
         self._generators: list[Tensor] | None = None
         self.members = 1
         self.elements_per_example = 1
@@ -40,11 +39,15 @@ class OneByOne(Stepper):
     def step(self, step: int, inputs: Tensor, targets: Tensor) -> Tensor:
         if self._has_dropout:
             set_step(self._model, step)
-        self._ball.decay()
+        self._update.begin()
         loss = self._workload.loss(self._model(inputs), targets).mean()
         loss.backward()  # type: ignore[no-untyped-call]
-        self._ball.move()
+        self._update.move(step)
         return loss.detach().view(1)
+
+    @override
+    def set_learning_rates(self, rates: Tensor) -> None:
+        self._update.set_learning_rate(rates.item())
 
     @override
     def outputs(self, members: slice, inputs: Tensor) -> Tensor:
@@ -62,7 +65,7 @@ class OneByOne(Stepper):
     @override
     def state(self) -> dict[str, Tensor]:
         buffers = {f"buffer {name}": b for name, b in self._model.named_buffers()}
-        tensors = {"values": self._ball.values, "velocity": self._ball.velocity, **buffers}
+        tensors = {**self._update.state(), **buffers}
         generators = {f"generator {i}": g for i, g in enumerate(self._generators or [])}
         # A copy, because the caller may go on training before it writes.
         return {name: t.cpu().clone()[None] for name, t in (tensors | generators).items()}
@@ -78,7 +81,7 @@ class OneByOne(Stepper):
             elif kind == "buffer":
                 buffers[rest].copy_(tensor[0])
             else:
-                getattr(self._ball, name).copy_(tensor[0])
+                self._update.state()[name].copy_(tensor[0])
         self._generators = [generators[i] for i in sorted(generators)] or None
 
     @contextmanager

@@ -4,6 +4,7 @@ Counter-based: any stretch of steps can be drawn without those before it, by who
 in bulk. Drawing one epoch at a time would cost a small cell more than its training.
 """
 
+import math
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import count
@@ -16,6 +17,7 @@ from torch import Tensor
 from workloads.base import Split, Workload
 from workloads.recipe import Recipe
 from workloads.streams import permutation, permutations, stream
+from workloads.training.trajectory import Phase, Trajectory
 
 __all__ = ["BatchOrder", "batches", "effective_batch", "shard_rows", "training_shard"]
 
@@ -55,7 +57,7 @@ def shard_rows(workload: Workload, recipe: Recipe, pool: Split) -> NDArray[np.in
 
 
 def effective_batch(recipe: Recipe) -> int:
-    """Return the examples of one step: a shard smaller than the batch is the batch."""
+    """Return the examples of the first step: a shard smaller than the batch is the batch."""
     if recipe.batch_size < 1:
         raise ValueError(f"batch_size is {recipe.batch_size}; allowed: an integer from 1.")
     return min(recipe.batch_size, recipe.train_examples)
@@ -65,39 +67,44 @@ class BatchOrder:
     """The order in which one cell sees its shard: the same for all cells of its seed and shard.
 
     Every epoch is a new order of the shard, cut into full batches; the last partial one is
-    dropped. A shard no larger than the batch is the batch, in its own order.
+    dropped. The order of an epoch does not depend on the batch. A shard no larger than the batch is
+    the batch, in its own order.
     """
 
     def __init__(self, workload: Workload, recipe: Recipe) -> None:
         self._name, self._seed = workload.name, recipe.seed
-        self._examples, self._batch = recipe.train_examples, effective_batch(recipe)
-        self._epoch_steps = self._examples // self._batch
-        self._epochs = -(-recipe.steps // self._epoch_steps)
-        self._drawn = np.empty((0, self._batch), np.int64)
+        self._examples, self._trajectory = recipe.train_examples, Trajectory.of(recipe)
+        self._epochs = math.ceil(self._trajectory.epochs)
+        self._drawn = np.empty((0, 0), np.int64)
         self._first_drawn = 0
 
     def positions(self, first: int, steps: int) -> NDArray[np.int64]:
-        """Return (steps, batch) places in the shard: the batches of `steps` steps from `first`."""
-        if self._batch == self._examples:
+        """Return (steps, batch) places in the shard: the batches of `steps` steps from `first`.
+
+        All of one phase of the trajectory.
+        """
+        phase = self._trajectory.phase_at(first)
+        if phase.batch == self._examples:
             return np.broadcast_to(np.arange(self._examples), (steps, self._examples))
         stretches = []
         while steps:
             ahead = first - self._first_drawn
-            if not 0 <= ahead < len(self._drawn):
-                self._draw(first // self._epoch_steps)
+            if not 0 <= ahead < len(self._drawn) or self._drawn.shape[1] != phase.batch:
+                self._draw(phase, first)
                 ahead = first - self._first_drawn
             stretches.append(self._drawn[ahead : ahead + steps])
             first += len(stretches[-1])
             steps -= len(stretches[-1])
         return stretches[0] if len(stretches) == 1 else np.concatenate(stretches)
 
-    def _draw(self, epoch: int) -> None:
-        left = self._epochs - epoch
-        epochs = max(1, min(DRAWN_AT_ONCE // self._examples, left))
+    def _draw(self, phase: Phase, step: int) -> None:
+        into = (step - phase.first_step) // phase.epoch_steps
+        epoch = phase.first_epoch + into
+        epochs = max(1, min(DRAWN_AT_ONCE // self._examples, self._epochs - epoch))
         orders = permutations(self._examples, epoch, epochs, self._name, self._seed, "batches")
-        full = self._epoch_steps * self._batch
-        self._drawn = orders[:, :full].reshape(-1, self._batch)
-        self._first_drawn = epoch * self._epoch_steps
+        full = phase.epoch_steps * phase.batch
+        self._drawn = orders[:, :full].reshape(-1, phase.batch)
+        self._first_drawn = phase.first_step + into * phase.epoch_steps
 
 
 def batches(workload: Workload, recipe: Recipe, shard: Split) -> Iterator[tuple[Tensor, Tensor]]:

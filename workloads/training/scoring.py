@@ -1,20 +1,23 @@
 """Mean loss and error over a set, of one model or of many members at once."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from workloads.base import Split, Workload
+from workloads.errors import WorkloadError
 from workloads.outcome import Score
 from workloads.training.precision import float32_arithmetic
 from workloads.training.stepper import Stepper, whole_lanes
 
-__all__ = ["EVALUATION_CHUNK", "Chunks", "evaluate", "scores_of", "shared_chunks"]
+__all__ = ["EVALUATION_CHUNK", "Chunks", "evaluate", "measures", "scores_of", "shared_chunks"]
 
 EVALUATION_CHUNK = 1024
 """Examples of one member evaluated at once: bounds memory; fixed, because sums round by it."""
 
+RESERVED_METRICS = ("loss", "error", "evaluations", "examples")
+"""With 'validation_' or 'test_' before it, each is a column of its own."""
 
 Chunks = Iterator[tuple[Tensor, Tensor]]
 
@@ -46,10 +49,25 @@ def shared_chunks(split: Split) -> Chunks:
         yield inputs[None], targets[None]
 
 
-def scores_of(workload: Workload, stepper: Stepper, members: slice, chunks: Chunks) -> list[Score]:
-    """Return the mean loss and error of some members of a stack over chunks of examples."""
+def scores_of(
+    workload: Workload,
+    stepper: Stepper,
+    members: slice,
+    chunks: Chunks,
+    *,
+    with_metrics: bool = False,
+) -> list[Score]:
+    """Return the mean loss and error of some members of a stack over chunks of examples.
+
+    `with_metrics`: the workload's own metrics too.
+    """
     with float32_arithmetic(), stepper.running(), torch.no_grad():
-        return _sums(workload, stepper.outputs, members, chunks)
+        return _sums(workload, stepper.outputs, members, chunks, with_metrics)
+
+
+def measures(workload: Workload) -> bool:
+    """Return whether the workload measures more than loss and error."""
+    return type(workload).metrics is not Workload.metrics
 
 
 def _sums(
@@ -57,22 +75,42 @@ def _sums(
     outputs_of: Callable[[slice, Tensor], Tensor],
     members: slice,
     chunks: Chunks,
+    with_metrics: bool = False,
 ) -> list[Score]:
     n = members.stop - members.start
     totals, examples = None, 0
+    names: list[str] = []
     for inputs, targets in chunks:
         size = inputs.shape[1]
         examples += size
         outputs = outputs_of(members, inputs.expand(n, *inputs.shape[1:]))
         rows = whole_lanes(outputs)
         wanted = whole_lanes(targets.expand(n, *targets.shape[1:]).flatten(0, 1))
+        metrics = workload.metrics(rows, wanted) if with_metrics else {}
+        names = _checked_names(metrics, len(rows))
+        measured = (workload.loss(rows, wanted), workload.error(rows, wanted), *metrics.values())
         sums = torch.stack(
-            [
-                values[: n * size].view(n, size).sum(1, dtype=torch.float64)
-                for values in (workload.loss(rows, wanted), workload.error(rows, wanted))
-            ]
+            [values[: n * size].view(n, size).sum(1, dtype=torch.float64) for values in measured]
         )
         totals = sums if totals is None else totals + sums
     if totals is None:
         raise ValueError("A set without examples cannot be evaluated.")
-    return [Score(loss, error) for loss, error in (totals / examples).T.tolist()]
+    return [
+        Score(loss, error, dict(zip(names, own, strict=True)))
+        for loss, error, *own in (totals / examples).T.tolist()
+    ]
+
+
+def _checked_names(metrics: Mapping[str, Tensor], rows: int) -> list[str]:
+    for name, values in metrics.items():
+        if not name.isidentifier() or name in RESERVED_METRICS:
+            raise WorkloadError(
+                f"metrics has the name {name!r}; allowed: letters, digits and '_', and none of "
+                f"{', '.join(RESERVED_METRICS)}. Rename it."
+            )
+        if values.shape != (rows,):
+            raise WorkloadError(
+                f"metrics[{name!r}] has shape {tuple(values.shape)} for {rows} examples; allowed: "
+                f"({rows},), one value an example."
+            )
+    return list(metrics)

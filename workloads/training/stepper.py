@@ -8,13 +8,14 @@ layers; `module_stack` with torch.func for any other module of supported layers.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from workloads.base import Workload
 from workloads.errors import WorkloadError
+from workloads.optimizer import Optimizer
 from workloads.recipe import Recipe
 
 __all__ = [
@@ -35,38 +36,41 @@ softplus differently. Without padding a member's loss could depend on its place 
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """What may differ between the members of a stack, each (n,) on the device."""
+    """The update rule of a stack, and what may differ between its members: (n,) on the device."""
 
+    optimizer: Optimizer
     learning_rate: Tensor
     momentum: Tensor
     weight_decay: Tensor
 
     @classmethod
     def of(cls, recipes: Sequence[Recipe], device: torch.device) -> "Hyperparameters":
-        """Return those of `recipes`, in their order, as float32."""
+        """Return those of `recipes`, in their order, as float64."""
+        (optimizer,) = {recipe.optimizer for recipe in recipes}
         return cls(
+            Optimizer(optimizer),
             *(
                 torch.tensor(
                     [getattr(recipe, name) for recipe in recipes],
-                    dtype=torch.float32,
+                    dtype=torch.float64,
                     device=device,
                 )
                 for name in ("learning_rate", "momentum", "weight_decay")
-            )
+            ),
         )
 
     def of_members(self, members: "Tensor | slice") -> "Hyperparameters":
         """Return those of some of the members."""
-        return Hyperparameters(
-            self.learning_rate[members], self.momentum[members], self.weight_decay[members]
+        return replace(
+            self,
+            learning_rate=self.learning_rate[members],
+            momentum=self.momentum[members],
+            weight_decay=self.weight_decay[members],
         )
 
 
 class Stepper(ABC):
-    """Parameters and velocities of n members, and how they take a step.
-
-    The update is torch.optim.SGD's: v ← m v + g + λ w, w ← w − ε v.
-    """
+    """Parameters of n members, and how they take a step of their update rule (`Optimizer`)."""
 
     members: int
     """n, the members still in the stack."""
@@ -80,6 +84,10 @@ class Stepper(ABC):
         `step`: number of updates made before. `inputs`: (n · B, …) with the B examples of one
         member after the other. `targets`: alike.
         """
+
+    @abstractmethod
+    def set_learning_rates(self, rates: Tensor) -> None:
+        """Use these from the next step on. `rates`: (n,) float64, on the CPU."""
 
     @abstractmethod
     def outputs(self, members: slice, inputs: Tensor) -> Tensor:

@@ -11,9 +11,10 @@ from torch import Tensor
 from workloads.base import Split, Workload
 from workloads.recipe import Recipe
 from workloads.streams import stream
-from workloads.training.sampling import BatchOrder, effective_batch, shard_rows
+from workloads.training.sampling import BatchOrder, shard_rows
 from workloads.training.scoring import EVALUATION_CHUNK
 from workloads.training.stepper import by_member
+from workloads.training.trajectory import Trajectory
 
 __all__ = ["Stock"]
 
@@ -31,7 +32,7 @@ class Stock:
         self._pool = pool
         self._device = pool.inputs.device
         self._examples = [recipe.train_examples for recipe in recipes]
-        self._batch = effective_batch(recipes[0])
+        self._trajectory = Trajectory.of(recipes[0])
         self._example_elements = max(1, pool.inputs[0].numel())
         orders: dict[tuple[int, int], int] = {}
         noises: dict[tuple[Any, ...], int] = {}
@@ -63,14 +64,17 @@ class Stock:
         self._order_of, self._start_of = np.array(order_of), np.array(start_of)
 
     def batches(self, first: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (inputs, targets) of `steps` steps from `first`: each (n · B, …), by member."""
+        """Yield (inputs, targets) of `steps` steps from `first`: each (n · B, …), by member.
+
+        All of one phase of the trajectory, whose batches the members share.
+        """
         used = np.unique(self._order_of)
         member = np.searchsorted(used, self._order_of)
         positions = np.stack([self._orders[o].positions(first, steps) for o in used], axis=1)
         rows = np.stack([self._rows[o][positions[:, u]] for u, o in enumerate(used)], axis=1)
         rows = rows[:, member].reshape(-1)
         targets = (positions[:, member] + self._start_of[:, None]).reshape(-1)
-        step = len(self._order_of) * self._batch
+        step = len(self._order_of) * self._trajectory.phase_at(first).batch
         at_once = step * max(1, GATHERED_ELEMENTS // (step * self._example_elements))
         for start in range(0, len(rows), at_once):
             stretch = slice(start, start + at_once)

@@ -12,13 +12,20 @@ from workloads.outcome import TrainingResult
 from workloads.recipe import Recipe
 from workloads.training.arithmetic import Arithmetic, choose_arithmetic
 from workloads.training.lockstep import Lockstep
-from workloads.training.sampling import effective_batch
+from workloads.training.trajectory import Trajectory
 
 
 def path_of(workload: Workload, recipe: Recipe) -> Arithmetic:
     """Return the path that cells of the recipe's shape take on the CPU."""
-    batch = effective_batch(recipe)
-    return choose_arithmetic(workload, recipe.model_size, recipe.axes, batch).arithmetic
+    first, *later = (phase.batch for phase in Trajectory.of(recipe).phases)
+    return choose_arithmetic(
+        workload,
+        recipe.model_size,
+        recipe.axes,
+        first,
+        optimizer=recipe.optimizer,
+        later_batches=tuple(later),
+    ).arithmetic
 
 
 def timeless(result: TrainingResult) -> TrainingResult:

@@ -118,10 +118,10 @@ def test_a_weight_that_overflowed_does_not_meet_a_neighbours_decay():
 
 def test_members_of_different_shapes_are_refused_with_the_shapes():
     cells = [replace(DIGITS, model_size=4), replace(DIGITS, model_size=8)]
-    with pytest.raises(ValueError, match=r"several shapes .*\(4, 5\), \(8, 5\)"):
+    with pytest.raises(ValueError, match=r"several shapes .* 4, batch 5, sgd; .* 8, batch 5, sgd"):
         stack(models.Perceptron(), cells)
     cells = [replace(DIGITS, batch_size=4), replace(DIGITS, train_examples=3)]
-    with pytest.raises(ValueError, match=r"several shapes .*\(16, 3\), \(16, 4\)"):
+    with pytest.raises(ValueError, match=r"several shapes .*, batch 3, sgd; .*, batch 4, sgd"):
         stack(models.Perceptron(), cells)
 
 

@@ -17,7 +17,7 @@ from workloads.outcome import TrainingResult
 from workloads.recipe import Recipe
 from workloads.registry import find_workload
 from workloads.resident import load_data
-from workloads.training.heavy_ball import HeavyBall
+from workloads.training.flat_update import HeavyBall
 from workloads.training.initial import initial_model
 from workloads.training.lockstep import CHECK_STEPS, DIVERGENCE_RATIO, train
 from workloads.training.precision import float32_arithmetic
@@ -107,9 +107,9 @@ def test_weights_without_a_gradient_decay_in_closed_form():
     model = Signs().model(3)
     started = [parameter.detach().clone() for parameter in model.parameters()]
     ball = HeavyBall(model, learning_rate=0.5, momentum=0.0, weight_decay=0.25)
-    for _ in range(8):
-        ball.decay()
-        ball.move()
+    for step in range(8):
+        ball.begin()
+        ball.move(step)
     # w ← w − ε λ w, biases too. Eight float32 steps round by 8 × 6e-8 at most.
     for parameter, start in zip(model.parameters(), started, strict=True):
         torch.testing.assert_close(parameter, start * (1 - 0.5 * 0.25) ** 8, rtol=1e-6, atol=0)
