@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,15 @@ from workloads.oracles.noisy_quadratic import (
 )
 from workloads.oracles.noisy_quadratic_risk import expected_excess_risk, local_exponents
 
-__all__ = ["LEVEL", "ORACLES", "Answer", "Oracle", "markdown"]
+__all__ = [
+    "LEVEL",
+    "ORACLES",
+    "Answer",
+    "Oracle",
+    "excess_risk",
+    "markdown",
+    "noisy_quadratic_exponents",
+]
 
 LEVEL = 0.995
 """Of every interval: some twenty of them must all hold."""
@@ -66,39 +75,52 @@ class Oracle:
         return Study.from_file(STUDIES / f"{self.name}.yaml", self.workload())
 
 
+def noisy_quadratic_exponents(
+    cells: pd.DataFrame, *, distance: float, epochs: int
+) -> tuple[float, float, float]:
+    """Return the exact exponents of the best batch size over the levels of `cells`."""
+    size = int(cells.model_size.iloc[0])
+    return local_exponents(
+        learning_rates=_levels(cells.learning_rate),
+        train_examples=_levels(cells.train_examples),
+        momenta=_levels(cells.momentum),
+        curvature=tuple(curvatures(size)),
+        variance=tuple(target_variances(size)),
+        distance=distance,
+        epochs=epochs,
+        pool_examples=POOL,
+    )
+
+
+def excess_risk(cell: Any, *, size: int = 16, distance: float = 0.25) -> float:
+    """Return the expected excess risk of one cell of the noisy quadratic."""
+    return expected_excess_risk(
+        learning_rate=cell.learning_rate,
+        momentum=cell.momentum,
+        curvature=curvatures(size),
+        variance=target_variances(size),
+        distance=distance,
+        train_examples=int(cell.train_examples),
+        batch_size=cell.batch_size,
+        steps=int(cell.steps),
+        pool_examples=POOL,
+    )
+
+
 def noisy_quadratic(store: Path) -> list[Answer]:
     """Exponents of the best batch size, and the mean loss of every setting."""
     cells = load_cells(store, grid="batch_law")
     size, (distance,) = int(cells.model_size.iloc[0]), cells.distance.unique()
     (budget,) = cells.budget.unique()
-    h, variance = curvatures(size), target_variances(size)
-    truths = local_exponents(
-        learning_rates=_levels(cells.learning_rate),
-        train_examples=_levels(cells.train_examples),
-        momenta=_levels(cells.momentum),
-        curvature=tuple(h),
-        variance=tuple(variance),
-        distance=distance,
-        epochs=int(budget.removeprefix("epochs=")),
-        pool_examples=POOL,
-    )
+    epochs = int(budget.removeprefix("epochs="))
+    truths = noisy_quadratic_exponents(cells, distance=distance, epochs=epochs)
     # What has learned nothing is at the start: the floor and the distance from the minimum.
-    start = noise_floor(size) + 0.5 * h.sum() * distance**2
+    start = noise_floor(size) + 0.5 * curvatures(size).sum() * distance**2
     law = check_batch_size_law(cells, y="validation_loss", chance_error=start)
     bounds = law.conf_int(LEVEL)
 
     def expected(cell: pd.Series) -> float:
-        return noise_floor(size) + expected_excess_risk(
-            learning_rate=cell.learning_rate,
-            momentum=cell.momentum,
-            curvature=h,
-            variance=variance,
-            distance=distance,
-            train_examples=int(cell.train_examples),
-            batch_size=cell.batch_size,
-            steps=int(cell.steps),
-            pool_examples=POOL,
-        )
+        return noise_floor(size) + excess_risk(cell, size=size, distance=distance)
 
     return [
         *(
@@ -166,9 +188,9 @@ def memory(store: Path) -> list[Answer]:
         size, room = int(cell.train_examples), int(cell.model_size)
         return float(memorizer_error.expected_error_given(data, [size], room)[0])
 
+    # Of the learning curves: every seed fills a small table, and their errors are one number.
     settings = ["tail_exponent", "train_examples", "model_size"]
-    everything = pd.concat([cells, curve]).drop_duplicates("cell_id")
-    return [*answers, _deviation(everything, settings, "validation_error", expected)]
+    return [*answers, _deviation(cells, settings, "validation_error", expected)]
 
 
 ORACLES = (
