@@ -60,7 +60,7 @@ TARGET = Axis(
 
 
 class LinearSpectrum(Workload):
-    """One linear layer that begins at zero; the loss is half the squared error.
+    """Linear regression, begun at zero, on features of power-law variance; half the squared error.
 
     The error of an example is 1 where the prediction has not the target's sign. It is a function of
     neither the loss nor its mean; laws are to be checked on `validation_loss`.
