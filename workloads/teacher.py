@@ -5,6 +5,12 @@ Everything is integer arithmetic until the very end. A floating-point matrix pro
 order of its sums, which differs between machines, and an example near a class boundary would
 change its class with it. Sums of integers are exact in any order: the data are the same bytes
 everywhere, and so their fingerprint can be taken from the recipe instead of from the bytes.
+
+What is known of it: the dimension of the inputs; that the classes are equally frequent, so that a
+guess errs in 9 of 10; that the class is a function of the input, so that the least error is 0, with
+label noise too, as held-out labels stay true. Not known are the exponent of a student's learning
+curve, its floor for a student too small to be the teacher, and where its best batch size lies. For
+these there are `workloads.oracles`.
 """
 
 import hashlib
