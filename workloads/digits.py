@@ -30,6 +30,8 @@ class DigitsImages(ImageClassification):
     image_shape = (1, 8, 8)
     input_features = math.prod(image_shape)
     brightest = 16
+    padding = 1
+    """An eighth of the image, as four pixels are of CIFAR's."""
     classes = 10
     chance_error = 0.9
     """1 − 1/10: the classes are nearly equal (174 to 183 of 1,797)."""

@@ -25,6 +25,7 @@ class Cifar10(OfficialTestSet):
     input_features = math.prod(image_shape)
     classes = 10
     chance_error = 1 - 1 / 10
+    reflects = True
     pool_examples = 45_000
     validation_examples = 5_000
 

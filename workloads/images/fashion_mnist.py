@@ -16,6 +16,7 @@ class FashionMnist(IdxImages):
 
     data_set = FASHION_MNIST
     chance_error = 1 - 1 / 10
+    reflects = True
 
 
 class FashionMnistMlp(FashionMnist, ImageMlp):

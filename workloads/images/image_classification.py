@@ -27,6 +27,7 @@ from workloads.base import Data, Split
 from workloads.classification import LABEL_NOISE, Classification
 from workloads.data.data_set import DataSet
 from workloads.errors import WorkloadError
+from workloads.images.augmentation import AUGMENTATION, StandardAugmentation
 from workloads.streams import permutation, stream
 
 __all__ = ["INPUTS", "Condition", "ImageClassification", "Images", "OfficialTestSet"]
@@ -73,13 +74,11 @@ class Images:
         return Images(self.pixels[rows], self.labels[rows])
 
 
-class ImageClassification(Classification):
+class ImageClassification(StandardAugmentation, Classification):
     """A data set sets the class variables and defines `images`; an architecture defines `model`."""
 
     data_set: ClassVar[DataSet]
     """Where its files are. Its name, not the workload's, keys what is drawn for the data."""
-    image_shape: ClassVar[tuple[int, int, int]]
-    """(C, H, W): channels, height and width."""
     input_features: ClassVar[int]
     """C · H · W."""
     brightest: ClassVar[int] = 255
@@ -87,7 +86,7 @@ class ImageClassification(Classification):
     flat: ClassVar[bool] = False
     """Whether one input is a vector of C · H · W values, not an image of (C, H, W)."""
 
-    axes: ClassVar[tuple[Axis, ...]] = (LABEL_NOISE, INPUTS)
+    axes: ClassVar[tuple[Axis, ...]] = (LABEL_NOISE, INPUTS, AUGMENTATION)
 
     @abstractmethod
     def images(self) -> tuple[Images, Images, Images]:
@@ -167,7 +166,7 @@ IMAGES_AT_ONCE = 4096
 def _in_order(pixels: Pixels, order: NDArray[np.int64]) -> Pixels:
     """Return images with their pixels in one other order; a pixel's channels stay together."""
     rows = pixels.reshape(*pixels.shape[:2], -1)
-    return rows[:, :, order].reshape(pixels.shape)
+    return np.take(rows, order, axis=2).reshape(pixels.shape)
 
 
 def _each_in_its_own_order(pixels: Pixels, *key: str) -> Pixels:
