@@ -1,5 +1,6 @@
-"""Every image workload keeps the contract: perceptrons on the whole data set, the others on a part.
+"""Every image workload keeps the contract, on the first images of its sets.
 
+What those sets are on the whole is tested in `test_sets`.
 Those of CIFAR-10, which no package carries, are tried on made images in `test_cifar10`.
 """
 
@@ -30,14 +31,8 @@ class TestDigitsResNet(WorkloadConformance):
     sizes = (1, 4)
 
 
-@needs(MNIST)
-class TestMnistMlp(WorkloadConformance):
-    workload = MnistMlp
-
-
-@needs(FASHION_MNIST)
-class TestFashionMnistMlp(WorkloadConformance):
-    workload = FashionMnistMlp
+class FewMnistMlp(FewImages, MnistMlp):
+    pass
 
 
 class FewMnistCnn(FewImages, MnistCnn):
@@ -48,12 +43,21 @@ class FewMnistResNet(FewImages, MnistResNet):
     pass
 
 
+class FewFashionMnistMlp(FewImages, FashionMnistMlp):
+    pass
+
+
 class FewFashionMnistCnn(FewImages, FashionMnistCnn):
     pass
 
 
 class FewFashionMnistResNet(FewImages, FashionMnistResNet):
     pass
+
+
+@needs(MNIST)
+class TestMnistMlp(WorkloadConformance):
+    workload = FewMnistMlp
 
 
 @needs(MNIST)
@@ -67,6 +71,11 @@ class TestMnistResNet(WorkloadConformance):
     workload = FewMnistResNet
     sizes = (1, 4)
     steps = 20
+
+
+@needs(FASHION_MNIST)
+class TestFashionMnistMlp(WorkloadConformance):
+    workload = FewFashionMnistMlp
 
 
 @needs(FASHION_MNIST)

@@ -41,12 +41,15 @@ def examples(pixels, labels) -> Counter[bytes]:
 
 
 @BOTH
-def test_pool_and_validation_set_are_the_published_training_set_and_share_nothing(workload):
+def test_pool_and_validation_set_are_the_published_training_set_and_no_image_repeats(workload):
     pool, validation, test = workload.images()
     assert [len(pool), len(validation), len(test)] == [50_000, 10_000, 10_000]
     ours = [examples(each.pixels, each.labels) for each in (pool, validation)]
     assert ours[0] + ours[1] == examples(*published(workload, "train"))
     assert not ours[0] & ours[1]
+    images = [{row.tobytes() for row in each.pixels} for each in (pool, validation, test)]
+    assert [len(each) for each in images] == [50_000, 10_000, 10_000]  # nor does a set repeat one
+    assert len(set.union(*images)) == 70_000
     np.testing.assert_array_equal(test.pixels.reshape(-1, 784), published(workload, "t10k")[0])
     np.testing.assert_array_equal(test.labels, published(workload, "t10k")[1])
 
