@@ -6,17 +6,21 @@ error of one example. How (optimizer, batch order, evaluation, divergence) is th
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from workloads.axis import Axis, AxisValues
 
-__all__ = ["Data", "MapStyleDataset", "Split", "Workload"]
+__all__ = ["Data", "DrawWords", "MapStyleDataset", "Split", "Workload"]
+
+DrawWords = Callable[[int], NDArray[np.uint64]]
+"""From k to (n, k) random words of 64 bits, k of each of n examples."""
 
 
 class MapStyleDataset(Protocol):
@@ -93,7 +97,7 @@ class Data:
             for tensor in tensors:
                 array = np.ascontiguousarray(tensor.cpu().numpy())
                 digest.update(f"{array.dtype.str}{array.shape}".encode())
-                digest.update(array.tobytes())
+                digest.update(array.data)  # without a copy
         return digest.hexdigest()[:16]
 
 
@@ -163,6 +167,17 @@ class Workload(ABC):
         `targets` in place.
         """
         return targets
+
+    def training_inputs(self, inputs: Tensor, axes: AxisValues, draw: DrawWords) -> Tensor:
+        """Return inputs as one training step sees them; `inputs` themselves by default.
+
+        Augmentation goes here. Called for every step anew, on the device, with the inputs of many
+        steps and cells at once: what an example becomes may depend on nothing but itself and its
+        own words of `draw(k)`, where k is the same at every call. Must keep type and shape and not
+        change `inputs` in place. Evaluations, also that of the training loss at the end, see
+        inputs as they are.
+        """
+        return inputs
 
     def data_fingerprint(self, axes: AxisValues) -> str:
         """Return 16 hex digits that change whenever the data do; by default, of their bytes."""

@@ -25,11 +25,11 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from workloads.axis import Axis, AxisError, AxisKind, AxisValue
@@ -47,6 +47,9 @@ __all__ = ["WorkloadConformance"]
 
 SAMPLE = 256
 """Examples on which models are tried."""
+
+TRAINED_ON = ("data", "training_targets", "training_inputs")
+"""What an axis may change."""
 
 STANDARD_ERRORS = 4.0
 """Allowed distance of the declared chance error from the measured: a false alarm in 16,000."""
@@ -142,10 +145,9 @@ class WorkloadConformance:
             other = {**defaults, axis.name: self._other_value(axis)}
             after = _digest(self.workload, other, self._sizes()[-1])
             _require(
-                (before["data"], before["training_targets"])
-                != (after["data"], after["training_targets"]),
+                any(before[what] != after[what] for what in TRAINED_ON),
                 f"Axis {axis.name!r} changes nothing between {axis.default!r} and "
-                f"{other[axis.name]!r}: neither data nor training_targets.",
+                f"{other[axis.name]!r}: none of {', '.join(TRAINED_ON)}.",
             )
             _require(
                 before["data"] == after["data"]
@@ -172,6 +174,25 @@ class WorkloadConformance:
         _require(
             torch.equal(first, second),
             "training_targets differs for the same stream: all its randomness must come from it.",
+        )
+
+    def test_training_inputs_are_each_examples_own(self) -> None:
+        axes = self._defaults() | {a.name: self._other_value(a) for a in self.workload.axes}
+        inputs = self._data(axes).train.inputs[:SAMPLE]
+        kept = inputs.clone()
+        changed = _training_inputs(self.workload, axes, inputs)
+        _require(torch.equal(inputs, kept), "training_inputs changes its argument.")
+        _require(
+            (changed.dtype, changed.shape) == (kept.dtype, kept.shape),
+            f"training_inputs returns {changed.dtype} {tuple(changed.shape)}, "
+            f"given {kept.dtype} {tuple(kept.shape)}.",
+        )
+        first = len(inputs) // 2
+        half = _training_inputs(self.workload, axes, inputs[first:], first)
+        _require(
+            torch.equal(half, changed[first:]),
+            "What training_inputs makes of an example depends on the others, or on draws that are "
+            "not its own: draw with `draw` alone, and compute row by row.",
         )
 
     def test_models_of_every_size_build_and_train(self) -> None:
@@ -293,6 +314,10 @@ class WorkloadConformance:
         for what, action in (
             ("data", lambda: self.workload().data(axes)),
             ("training_targets", lambda: workload.training_targets(targets, axes, stream("c"))),
+            (
+                "training_inputs",
+                lambda: _training_inputs(self.workload, axes, pool.inputs[:SAMPLE]),
+            ),
             ("model", lambda: self._model(self._sizes()[0])),
             ("loss", lambda: workload.loss(outputs, some_targets)),
             ("error", lambda: workload.error(outputs, some_targets)),
@@ -409,6 +434,7 @@ def _digest(kind: type[Workload], axes: Mapping[str, AxisValue], size: AxisValue
     workload = kind()
     data = workload.data(axes)
     targets = workload.training_targets(data.train.targets, axes, stream("conformance"))
+    inputs = _training_inputs(kind, axes, data.train.inputs[:SAMPLE])
     with forked_torch_generator("conformance"):
         parameters = _parameters(workload.model(size))
     values = b"".join(parameters[name].numpy().tobytes() for name in sorted(parameters))
@@ -416,11 +442,23 @@ def _digest(kind: type[Workload], axes: Mapping[str, AxisValue], size: AxisValue
         "data": data.fingerprint(),
         "data_fingerprint": workload.data_fingerprint(axes),
         "training_targets": hashlib.sha256(targets.numpy().tobytes()).hexdigest(),
+        "training_inputs": hashlib.sha256(inputs.numpy().tobytes()).hexdigest(),
         "parameters": hashlib.sha256(values).hexdigest(),
     }
 
 
-@cache
+def _training_inputs(
+    kind: type[Workload], axes: Mapping[str, AxisValue], inputs: Tensor, first: int = 0
+) -> Tensor:
+    """Return inputs as training sees them, which are those from `first` on of a sample."""
+
+    def draw(number: int) -> NDArray[np.uint64]:
+        words = stream("conformance", "inputs").bit_generator.random_raw(SAMPLE * number)
+        return words.reshape(SAMPLE, number)[first : first + len(inputs)]
+
+    return kind().training_inputs(inputs, axes, draw)
+
+
 def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": "4711"}
 

@@ -108,6 +108,21 @@ class NoiseFromElsewhere(Signs):
         return torch.where(torch.from_numpy(noise), 1 - targets, targets)
 
 
+class ChangesTheInputs(Signs):
+    def training_inputs(self, inputs, axes, draw):
+        return inputs.mul_(2)
+
+
+class AugmentsByTheBatch(Signs):
+    def training_inputs(self, inputs, axes, draw):
+        return inputs - inputs.mean(0)
+
+
+class AugmentsByItself(Signs):
+    def training_inputs(self, inputs, axes, draw):
+        return inputs + torch.tensor(np.random.default_rng().random(inputs.shape)).float()
+
+
 class MeanLoss(Signs):
     def loss(self, outputs, targets):
         return super().loss(outputs, targets).mean()

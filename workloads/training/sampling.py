@@ -18,6 +18,7 @@ from workloads.base import Split, Workload
 from workloads.recipe import Recipe
 from workloads.streams import permutation, permutations, stream
 from workloads.training.trajectory import Phase, Trajectory
+from workloads.training.training_inputs import TrainingInputs
 
 __all__ = ["BatchOrder", "batches", "effective_batch", "shard_rows", "training_shard"]
 
@@ -109,10 +110,11 @@ class BatchOrder:
 
 def batches(workload: Workload, recipe: Recipe, shard: Split) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield (inputs, targets) of batch after batch, without end: for a plain training loop."""
-    order = BatchOrder(workload, recipe)
+    order, seen = BatchOrder(workload, recipe), TrainingInputs(workload, [recipe])
     for step in count():
         rows = torch.from_numpy(order.positions(step, 1)[0]).to(shard.inputs.device)
-        yield shard.inputs.index_select(0, rows), shard.targets.index_select(0, rows)
+        inputs = seen.of_steps(shard.inputs.index_select(0, rows), step, 1)
+        yield inputs, shard.targets.index_select(0, rows)
 
 
 @lru_cache(maxsize=64)

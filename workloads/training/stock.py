@@ -15,6 +15,7 @@ from workloads.training.sampling import BatchOrder, shard_rows
 from workloads.training.scoring import EVALUATION_CHUNK
 from workloads.training.stepper import by_member
 from workloads.training.trajectory import Trajectory
+from workloads.training.training_inputs import TrainingInputs
 
 __all__ = ["Stock"]
 
@@ -33,6 +34,7 @@ class Stock:
         self._device = pool.inputs.device
         self._examples = [recipe.train_examples for recipe in recipes]
         self._trajectory = Trajectory.of(recipes[0])
+        self._training_inputs = TrainingInputs(workload, recipes)
         self._example_elements = max(1, pool.inputs[0].numel())
         orders: dict[tuple[int, int], int] = {}
         noises: dict[tuple[Any, ...], int] = {}
@@ -78,8 +80,12 @@ class Stock:
         at_once = step * max(1, GATHERED_ELEMENTS // (step * self._example_elements))
         for start in range(0, len(rows), at_once):
             stretch = slice(start, start + at_once)
+            gathered = self._gathered(self._pool.inputs, rows[stretch])
+            inputs = self._training_inputs.of_steps(
+                gathered, first + start // step, len(gathered) // step
+            )
             yield from zip(
-                torch.split(self._gathered(self._pool.inputs, rows[stretch]), step),
+                torch.split(inputs, step),
                 torch.split(self._gathered(self._targets, targets[stretch]), step),
                 strict=True,
             )
@@ -106,6 +112,7 @@ class Stock:
 
     def keep(self, members: Sequence[int]) -> None:
         """Go on with these members alone, in that order."""
+        self._training_inputs.keep(members)
         self._examples = [self._examples[i] for i in members]
         self._order_of, self._start_of = self._order_of[members], self._start_of[members]
 
