@@ -17,8 +17,8 @@ from torch import Tensor
 from workloads.base import Split, Workload
 from workloads.recipe import Recipe
 from workloads.streams import permutation, permutations, stream
-from workloads.training.trajectory import Phase, Trajectory
 from workloads.training.training_inputs import TrainingInputs
+from workloads.training.trajectory import Phase, Trajectory
 
 __all__ = ["BatchOrder", "batches", "effective_batch", "shard_rows", "training_shard"]
 

@@ -14,8 +14,8 @@ from workloads.streams import stream
 from workloads.training.sampling import BatchOrder, shard_rows
 from workloads.training.scoring import EVALUATION_CHUNK
 from workloads.training.stepper import by_member
-from workloads.training.trajectory import Trajectory
 from workloads.training.training_inputs import TrainingInputs
+from workloads.training.trajectory import Trajectory
 
 __all__ = ["Stock"]
 
