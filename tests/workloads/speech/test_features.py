@@ -48,8 +48,8 @@ def noise(samples, scale=4000):
 def test_features_are_those_of_another_implementation():
     times = np.arange(8000) / SAMPLE_RATE
     samples = (noise(8000) + 6000 * np.sin(2 * np.pi * 700 * times)).astype(np.int16)
-    # float32 rounds energies, whose sums over a window cancel, to about 1e-6 of the largest.
-    np.testing.assert_allclose(log_mel(samples), log_mel_by_the_book(samples), atol=2e-3)
+    # float32 against float64: off by 7e-6 when measured, and another FFT may round otherwise.
+    np.testing.assert_allclose(log_mel(samples), log_mel_by_the_book(samples), atol=1e-4)
 
 
 def test_the_loudest_frames_are_those_around_a_click():
