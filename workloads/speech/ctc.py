@@ -8,7 +8,10 @@ ten do not; the group of an example is its utterance.
 
 Inputs are padded with zeros at the end, which an LSTM that hears forward reaches when all is said.
 Targets are (2 + labels): how many steps of the input are speech, how many labels there are, and
-the labels, padded with zeros. The loss needs both numbers, and no other way leads to it.
+the labels, padded with zeros. The loss needs both numbers, and sees nothing of the inputs.
+
+The same cell gives the same bytes on CPUs. On a GPU it may not: torch's gradient of this loss adds
+in whatever order its threads come (torch.use_deterministic_algorithms names it).
 """
 
 from collections.abc import Iterator
