@@ -27,7 +27,8 @@ _IDX_FILES = (
 _SWORD_FILES = tuple(
     f"{testament}.{kind}" for testament in ("ot", "nt") for kind in ("bzs", "bzv", "bzz")
 )
-_SWORD = Path("/usr/share/sword/modules/texts/ztext")
+_FASHION = "usr/share/datasets/fashion-mnist"
+_SWORD = "usr/share/sword/modules/texts/ztext"
 _VOICE = "usr/share/festival/voices/russian/msu_ru_nsh_clunits"
 
 DIGITS = DataSet(
@@ -67,8 +68,8 @@ FASHION_MNIST = DataSet(
     licence="MIT",
     source="Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747",
     files=_IDX_FILES,
-    subfolders=(".", "FashionMNIST/raw"),
-    places=(Path("/usr/share/datasets/fashion-mnist"),),
+    subfolders=(".", "FashionMNIST/raw", _FASHION),
+    places=(Path("/", _FASHION),),
     install=("apt-get install --no-install-recommends dataset-fashion-mnist",),
     fetch=fetch_fashion_mnist,
 )
@@ -105,7 +106,8 @@ KJV = DataSet(
     licence="public domain",
     source="Debian package sword-text-kjv",
     files=_SWORD_FILES,
-    places=(_SWORD / "engKJV2006eb",),
+    subfolders=(".", f"{_SWORD}/engKJV2006eb"),
+    places=(Path("/", _SWORD, "engKJV2006eb"),),
     install=("apt-get install --no-install-recommends sword-text-kjv",),
 )
 
@@ -116,7 +118,8 @@ REINA_VALERA = DataSet(
     licence="public domain",
     source="Debian package sword-text-sparv",
     files=_SWORD_FILES,
-    places=(_SWORD / "spaRV1909eb",),
+    subfolders=(".", f"{_SWORD}/spaRV1909eb"),
+    places=(Path("/", _SWORD, "spaRV1909eb"),),
     install=("apt-get install --no-install-recommends sword-text-sparv",),
 )
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.workloads.images.needed_data import needs
 from tests.workloads.images.test_image_workloads import DigitsResNet
+from tests.workloads.needed_data import needs
 from tests.workloads.training.stacks import trained, trained_alone
 from workloads.data.catalogue import MNIST
 from workloads.digits import Digits, DigitsCnn

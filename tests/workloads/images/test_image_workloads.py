@@ -5,7 +5,7 @@ Those of CIFAR-10, which no package carries, are tried on made images in `test_c
 """
 
 from tests.workloads.images.few_images import FewImages
-from tests.workloads.images.needed_data import needs
+from tests.workloads.needed_data import needs
 from workloads.data.catalogue import FASHION_MNIST, MNIST
 from workloads.digits import DigitsCnn, DigitsImages
 from workloads.images.fashion_mnist import FashionMnistCnn, FashionMnistMlp, FashionMnistResNet

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from tests.workloads.images.needed_data import needs
+from tests.workloads.needed_data import needs
 from workloads.data.catalogue import FASHION_MNIST, MNIST
 from workloads.digits import Digits, DigitsCnn
 from workloads.errors import WorkloadError

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.workloads.needed_data import needs
 from tests.workloads.text.constant import guess_always
-from tests.workloads.text.needs import needs
 from tests.workloads.training.stacks import assert_equal, path_of, trained, trained_alone
 from workloads.axis import AxisValues
 from workloads.base import Data, Split

@@ -3,7 +3,7 @@ import zlib
 
 import pytest
 
-from tests.workloads.text.needs import needs
+from tests.workloads.needed_data import needs
 from workloads.data.catalogue import KJV, REINA_VALERA
 from workloads.data.data_set import DataSet, MissingDataError
 from workloads.text.sword import verses
