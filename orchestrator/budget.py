@@ -2,7 +2,8 @@
 
 What to use when: `epochs` for learning curves (every shard seen equally often), `steps` for equal
 compute, `examples` for equal compute across batch sizes, `cumulative_learning_rate` (T = c/ε) to
-compare learning rates at equal training time of the gradient flow, as batch laws need.
+compare learning rates at equal training time of the gradient flow, as batch laws need, and
+`cumulative_effective_learning_rate` (T = c(1−m)/ε) where momentum is to count as a rate ε/(1−m).
 """
 
 from collections.abc import Mapping
@@ -32,6 +33,15 @@ class BudgetKind(StrEnum):
     EPOCHS = "epochs"
     EXAMPLES = "examples"
     CUMULATIVE_LEARNING_RATE = "cumulative_learning_rate"
+    CUMULATIVE_EFFECTIVE_LEARNING_RATE = "cumulative_effective_learning_rate"
+
+    @property
+    def sums_rates(self) -> bool:
+        """Whether the steps are those in which a constant rate sums to the amount."""
+        return self in (
+            BudgetKind.CUMULATIVE_LEARNING_RATE,
+            BudgetKind.CUMULATIVE_EFFECTIVE_LEARNING_RATE,
+        )
 
 
 _AMOUNTS = {
@@ -41,6 +51,7 @@ _AMOUNTS = {
         (BudgetKind.EPOCHS, AxisKind.NUMBER, 0, True),
         (BudgetKind.EXAMPLES, AxisKind.INTEGER, 1, False),
         (BudgetKind.CUMULATIVE_LEARNING_RATE, AxisKind.NUMBER, 0, True),
+        (BudgetKind.CUMULATIVE_EFFECTIVE_LEARNING_RATE, AxisKind.NUMBER, 0, True),
     )
 }
 
@@ -94,16 +105,18 @@ class Budget:
         train_examples: int,
         batch_size: int,
         learning_rate: float,
+        momentum: float = 0.0,
         learning_rate_schedule: str = CONSTANT,
         batch_size_schedule: str = CONSTANT,
     ) -> int:
         """Return the number of updates T of one cell.
 
-        N = `train_examples`, B = min(`batch_size`, N), ε = `learning_rate`. An epoch has
-        max(1, ⌊N/B⌋) steps (the last partial batch is dropped), e epochs round(e × that); n
-        examples take ⌈n/B⌉ steps; a cumulative learning rate c takes round(c/ε). Where the batch
-        grows, the epochs of every phase have their own steps. Raises `BudgetError` where that is 0
-        steps, or more than 10¹², and where a schedule does not go with the kind of budget.
+        N = `train_examples`, B = min(`batch_size`, N), ε = `learning_rate`, m = `momentum`. An
+        epoch has max(1, ⌊N/B⌋) steps (the last partial batch is dropped), e epochs round(e × that);
+        n examples take ⌈n/B⌉ steps; a cumulative learning rate c takes round(c/ε), a cumulative
+        effective one round(c(1−m)/ε). Where the batch grows, the epochs of every phase have their
+        own steps. Raises `BudgetError` where that is 0 steps, or more than 10¹², and where a
+        schedule does not go with the kind of budget.
         """
         batch = min(batch_size, train_examples)
         growth = BatchSizeSchedule.parse(batch_size_schedule)
@@ -111,8 +124,8 @@ class Budget:
         if not growth.is_constant:
             exact = self._growing_steps(train_examples, batch, growth)
         else:
-            exact = self._constant_steps(train_examples, batch, learning_rate)
-        if self.kind is BudgetKind.CUMULATIVE_LEARNING_RATE and learning_rate_schedule != CONSTANT:
+            exact = self._constant_steps(train_examples, batch, learning_rate, momentum)
+        if self.kind.sums_rates and learning_rate_schedule != CONSTANT:
             raise BudgetError(
                 f"budget {self.wording} with learning_rate_schedule {learning_rate_schedule!r}: "
                 "its steps are those in which a constant rate sums to the amount; allowed: steps, "
@@ -126,7 +139,9 @@ class Budget:
             )
         return round(exact)
 
-    def _constant_steps(self, train_examples: int, batch: int, learning_rate: float) -> float:
+    def _constant_steps(
+        self, train_examples: int, batch: int, learning_rate: float, momentum: float
+    ) -> float:
         match self.kind:
             case BudgetKind.EPOCHS:
                 return self.amount * (train_examples // batch)
@@ -134,6 +149,8 @@ class Budget:
                 return -(-self.amount // batch)
             case BudgetKind.CUMULATIVE_LEARNING_RATE:
                 return self.amount / learning_rate
+            case BudgetKind.CUMULATIVE_EFFECTIVE_LEARNING_RATE:
+                return self.amount * (1 - momentum) / learning_rate
         return self.amount
 
     def _growing_steps(self, train_examples: int, batch: int, growth: BatchSizeSchedule) -> int:

@@ -58,13 +58,19 @@ def grid_cells(study: Study, grid: Grid) -> Iterator[Cell]:
 
     @cache
     def steps_of(
-        train_examples: int, batch_size: int, learning_rate: float, rates: str, batches: str
+        train_examples: int,
+        batch_size: int,
+        learning_rate: float,
+        momentum: float,
+        rates: str,
+        batches: str,
     ) -> int:
         try:
             return grid.budget.steps(
                 train_examples=train_examples,
                 batch_size=batch_size,
                 learning_rate=learning_rate,
+                momentum=momentum,
                 learning_rate_schedule=rates,
                 batch_size_schedule=batches,
             )
@@ -86,7 +92,12 @@ def grid_cells(study: Study, grid: Grid) -> Iterator[Cell]:
         train_examples = train_examples_of(point["dataset_fraction"], facts.pool)
         rates, batches = point["learning_rate_schedule"], point["batch_size_schedule"]
         steps = steps_of(
-            train_examples, point["batch_size"], point["learning_rate"], rates, batches
+            train_examples,
+            point["batch_size"],
+            point["learning_rate"],
+            point["momentum"],
+            rates,
+            batches,
         )
         known = {**point, "train_examples": train_examples, "steps": steps}
         seeds = _wanted_seeds(study, grid, known)

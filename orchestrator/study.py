@@ -147,7 +147,8 @@ class _StudySpec(Spec):
 
 class _GridSpec(Spec):
     budget: Any = Field(
-        description="{steps: n}, {epochs: n}, {examples: n} or {cumulative_learning_rate: c}"
+        description="{steps: n}, {epochs: n}, {examples: n}, {cumulative_learning_rate: c} "
+        "or {cumulative_effective_learning_rate: c}"
     )
     where: str = Field(
         default="", description="a condition as text, like batch_size <= train_examples"

@@ -267,8 +267,9 @@ def check_batch_size_law(
         chance_error: a column or a number; the table's largest error where the column is absent.
         form: "B", or "B/(1-B/N)" for every batch size.
         estimator: "peaks" or "collapse": which of them is judged.
-        held_fixed: what all cells have alike: "steps", "cumulative learning rate", "examples" or
-            "epochs"; another table is refused. None: whatever it is, which `regime` then says.
+        held_fixed: what all cells have alike, one of `regime.POLICIES`: "steps", "cumulative
+            learning rate", "cumulative effective learning rate", "examples" or "epochs"; another
+            table is refused. None: whatever it is, which `regime` then says.
         margin: δ in (0, 1).
         alpha: level at which a batch size counts as worse than the best.
 

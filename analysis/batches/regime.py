@@ -13,7 +13,13 @@ from analysis.errors import FitError
 
 __all__ = ["regime_diagnostics", "regime_flags"]
 
-POLICIES = ("steps", "cumulative learning rate", "examples", "epochs")
+POLICIES = (
+    "steps",
+    "cumulative learning rate",
+    "cumulative effective learning rate",
+    "examples",
+    "epochs",
+)
 """What a study may hold fixed while it varies the batch size."""
 START_UP = 10.0
 """Steps times (1 - m) below which momentum has hardly built up when training ends."""
@@ -34,8 +40,8 @@ def regime_diagnostics(
     """Return labels by number of groups, ranges of B/N and B_opt/N, and how long cells trained.
 
     The latter only where the table has `steps`: their range, the smallest T(1 - m), the share
-    of cells below 10, and what was held fixed (steps, cumulative learning rate, examples,
-    epochs, or "mixed"). Raises `FitError` where `held_fixed` names another.
+    of cells below 10, and what was held fixed (the first of `POLICIES` that is,
+    or "mixed"). Raises `FitError` where `held_fixed` names another.
     """
     used = grid.cells
     share = used[batch_size] / used[train_examples]
@@ -48,7 +54,9 @@ def regime_diagnostics(
     held: list[str] = []
     if columns.STEPS in used:
         steps = used[columns.STEPS].astype(np.float64)
-        held = _held_fixed(steps, used[learning_rate], used[batch_size], used[train_examples])
+        held = _held_fixed(
+            steps, used[learning_rate], used[momentum], used[batch_size], used[train_examples]
+        )
         built_up = steps * (1 - used[momentum])
         regime |= {
             "steps": [float(steps.min()), float(steps.max())],
@@ -102,12 +110,14 @@ def regime_flags(regime: Mapping[str, Any]) -> list[str]:
 def _held_fixed(
     steps: "pd.Series[float]",
     learning_rate: "pd.Series[float]",
+    momentum: "pd.Series[float]",
     batch_size: "pd.Series[float]",
     train_examples: "pd.Series[float]",
 ) -> list[str]:
     """Return what every cell has alike, the most usual first; none where training is mixed."""
     examples = steps * batch_size
-    values = (steps, steps * learning_rate, examples, examples / train_examples)
+    rates = steps * learning_rate
+    values = (steps, rates, rates / (1 - momentum), examples, examples / train_examples)
     candidates = dict(zip(POLICIES, values, strict=True))
     # 5 %: steps are whole numbers, and a partial last batch is dropped
     return [name for name, value in candidates.items() if value.max() <= 1.05 * value.min()]

@@ -321,9 +321,17 @@ def test_what_training_held_fixed_is_read_from_the_steps() -> None:
     epochs = cells.assign(steps=(4 * cells.train_examples / cells.batch_size).round())
     steps = cells.assign(steps=50)
     rate = cells.assign(steps=(1e4 / cells.learning_rate).round())
-    laws = [check_batch_size_law(table) for table in (epochs, steps, rate)]
+    effective = cells.assign(
+        steps=(1e4 * (1 - cells.momentum) / cells.learning_rate).round().clip(1)
+    )
+    laws = [check_batch_size_law(table) for table in (epochs, steps, rate, effective)]
     held = [law.regime["held_fixed"] for law in laws]
-    assert held == ["epochs", "steps", "cumulative learning rate"]
+    assert held == [
+        "epochs",
+        "steps",
+        "cumulative learning rate",
+        "cumulative effective learning rate",
+    ]
     assert any("fixed epochs" in flag for flag in laws[0].flags)
     # m = .875 gives 50 / 8 < 10, a quarter of the cells
     assert laws[1].regime["share_of_cells_in_momentum_start_up"] == 0.25

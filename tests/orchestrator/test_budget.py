@@ -41,6 +41,19 @@ def test_a_cumulative_learning_rate_takes_fewer_steps_at_higher_rates(
     assert steps({"cumulative_learning_rate": 3.0}, rate=rate) == expected
 
 
+@pytest.mark.parametrize(
+    ("rate", "momentum", "expected"), [(0.1, 0.0, 30), (0.1, 0.5, 15), (0.2, 0.5, 8), (0.1, 0.9, 3)]
+)
+def test_a_cumulative_effective_rate_counts_momentum_as_a_rate(
+    rate: float, momentum: float, expected: int
+) -> None:
+    budget = Budget.from_dict({"cumulative_effective_learning_rate": 3.0})
+    assert (
+        budget.steps(train_examples=100, batch_size=8, learning_rate=rate, momentum=momentum)
+        == expected
+    )
+
+
 def test_epochs_of_growing_batches_have_their_own_steps() -> None:
     budget = Budget.from_dict({"epochs": 10})
     steps_of = {

@@ -5,11 +5,19 @@ from pathlib import Path
 import pytest
 import yaml
 
-from analysis import load_cells
+from analysis import Verdict, check_batch_size_law, load_cells
 from orchestrator.run import run_study
 from orchestrator.study import Study
 from tests.workloads.needed_data import needs
-from workloads.data.catalogue import CMUDICT, FASHION_MNIST, FESTVOX_RU, KJV, REINA_VALERA, SOTU
+from workloads.data.catalogue import (
+    CMUDICT,
+    FASHION_MNIST,
+    FESTVOX_RU,
+    KJV,
+    MNIST,
+    REINA_VALERA,
+    SOTU,
+)
 
 STUDIES = Path(__file__).parents[2] / "studies"
 STEPS = 300
@@ -48,3 +56,22 @@ def test_more_data_lower_the_loss(name, tmp_path):
     loss = cells.groupby("train_examples")["best_validation_loss"].mean()
     assert len(loss) == 2
     assert loss.iloc[1] < loss.iloc[0]
+
+
+@pytest.mark.slow
+@needs(MNIST)
+def test_a_few_cells_of_smith_and_les_experiment_end_in_no_verdict(tmp_path):
+    values = yaml.safe_load((STUDIES / "smith_le.yaml").read_text())
+    cross = values["grids"]["cross"]
+    cross |= {"dataset_fraction": 0.08, "batch_size": {"log2": [4, 256]}, "model_size": 32}
+    cross |= {"learning_rate": [0.1, 0.4], "momentum": [0.5, 0.875]}
+    cross["budget"] = {"cumulative_learning_rate": 40}
+    study = Study.from_dict({**values, "seeds": 2, "grids": {"cross": cross}})
+    assert run_study(study, str(tmp_path / "store"), inline=True).all_done
+    law = check_batch_size_law(
+        load_cells(tmp_path / "store"), held_fixed="cumulative learning rate"
+    )
+    assert set(law.verdicts.values()) == {Verdict.UNIDENTIFIED}  # two levels, two seeds
+    # The cliff: at the highest rate a batch of 4 does not train, and one of 256 does.
+    highest = law.optima.query("learning_rate == 0.4 and momentum == 0.875")
+    assert highest["best_batch_size"].item() > 4
