@@ -31,6 +31,7 @@ UNKNOWN = 3
 
 class OfVerses(WorkloadConformance):
     sizes = (4, 16)
+    inputs_may_repeat = True  # one in a thousand: verses that differ in names, which are <unk>
     steps = 20
 
     def constant_guesses(self, outputs: Tensor) -> Iterator[Tensor]:
