@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 from orchestrator.cli import app
 from tests.orchestrator.malformed import MALFORMED
 from tests.orchestrator.test_planning import STUDY
+from workloads.registry import workload_names
 
 
 @pytest.fixture
@@ -70,9 +71,10 @@ def test_a_bad_study_in_a_real_process_has_no_traceback(command_line, tmp_path):
     answer = command_line("run", "study.yaml")
     assert answer.returncode == 2
     assert answer.stdout == ""
+    available = sorted({*workload_names(), "misbehaving", "misbehaving_together"})
     assert answer.stderr.strip() == (
-        "study.yaml:3: Unknown workload 'digit'. Available: digits, misbehaving, "
-        "misbehaving_together, teacher. Others load from entry points 'scaling_study.workloads'."
+        f"study.yaml:3: Unknown workload 'digit'. Available: {', '.join(available)}. "
+        "Others load from entry points 'scaling_study.workloads'."
     )
 
 
