@@ -242,6 +242,7 @@ grids:
     study = Study.from_text(text + (f"    where: {where}\n" if where else ""))
     fingerprint = study.workload.data_fingerprint({"label_noise": 0.0})
     expected = []
+    others = (("augmentation", "none"), ("inputs", "true_pixels"))
     names = ["fraction", "model_size", "batch_size", "learning_rate", "momentum", "noise", "seed"]
     values = [0.25, 0.5], [4, 8], [16, 24], [0.1, 0.25], [0.0, 0.5], [0.0, 0.25], [0, 1, 2]
     for point in itertools.product(*values):
@@ -263,8 +264,8 @@ grids:
                     seed=p["seed"],
                     steps=p["steps"],
                     budget="epochs=10",
-                    workload_axes=(("label_noise", p["noise"]),),
-                    default_axes=() if p["noise"] else ("label_noise",),
+                    workload_axes=(*others, ("label_noise", p["noise"])),
+                    default_axes=(*dict(others), *(() if p["noise"] else ("label_noise",))),
                     training_version=TRAINING_VERSION,
                 )
             )

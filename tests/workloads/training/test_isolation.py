@@ -44,7 +44,8 @@ def with_outlier(cells: list[Recipe], place: int, outlier: Recipe) -> list[Recip
 def test_a_member_whose_rate_overflows_leaves_the_others_as_without_it(
     kind: type[Workload], place: int
 ):
-    cells = [replace(cell, steps=60) for cell in HEALTHY]
+    # At a rate of 0.1 one of the transformers diverges by itself.
+    cells = [replace(cell, steps=60, learning_rate=0.05) for cell in HEALTHY]
     outlier = replace(cells[0], learning_rate=1e30, weight_decay=0.5, momentum=0.9)
     results = trained(kind(), with_outlier(cells, place, outlier))
     lost = results.pop(place)
