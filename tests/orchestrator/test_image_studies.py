@@ -4,7 +4,7 @@ from pathlib import Path
 
 from orchestrator.planning import plan_study
 from orchestrator.study import Study
-from tests.workloads.images.needed_data import needs
+from tests.workloads.needed_data import needs
 from workloads.data.catalogue import FASHION_MNIST
 
 STUDIES = Path(__file__).parents[2] / "studies"
