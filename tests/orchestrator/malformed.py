@@ -451,7 +451,7 @@ MALFORMED: list[tuple[str, str, str]] = [
     (
         "code in where",
         _where("__import__('os').system('true')"),
-        ":12: grid 'curve': where, column 1: unknown name '__import__'. Allowed: batch_size, ",
+        ":12: grid 'curve': where, column 1: unknown name '__import__'. Allowed: ",
     ),
     (
         "call in where",

@@ -88,7 +88,7 @@ def test_descent_ends_at_the_ridge_regression() -> None:
     )
     result = train(workload, recipe, device="cpu")
     pool = workload.data(AXES).train
-    rows = shard_rows(workload, recipe, len(pool))
+    rows = shard_rows(workload, recipe, pool)
     weights = solved(pool.inputs[rows].double().numpy(), pool.targets[rows].double().numpy(), 2e-4)
     risk = ((coefficients(1.75) - scales(1.5) * weights) ** 2).sum()
     # What is left of the start, 4e-5 in the slowest directions, is squared or uncorrelated.
