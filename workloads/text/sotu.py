@@ -8,6 +8,7 @@ vocabulary is the commonest tokens of the pool: it is given, to small shards as 
 """
 
 import hashlib
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -54,9 +55,9 @@ class Sotu(NextToken):
             splits.append(Split(chunks[:, :-1], chunks[:, 1:], groups))
         return Data(*splits)
 
+    @abstractmethod
     def split_text(self, text: str) -> Sequence[str]:
         """Return the tokens of a document."""
-        raise NotImplementedError
 
     def _key(self) -> str:
         return (
