@@ -9,11 +9,11 @@ neighbours of each other.
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from workloads.axis import Axis, AxisKind, AxisValues
-from workloads.base import Data, Split, Workload
+from workloads.base import Data, Split
+from workloads.classification import Classification
 from workloads.speech.corpus import Corpus, Spoken, corpus, corpus_fingerprint, split_utterances
 from workloads.speech.features import BANDS, frame_centres
 from workloads.speech.voice import PHONES, phone_at
@@ -33,9 +33,10 @@ models, doi:10.21437/Interspeech.2016-275."""
 RECIPE = f"frames 1: {WINDOW} frames about every {EVERY}rd"
 
 
-class _SpeechFrames(Workload):
-    """The data, loss and error of both."""
+class _SpeechFrames(Classification):
+    """The data of both."""
 
+    classes = len(PHONES)
     chance_error = 0.7865
     """One minus the share of the commonest phone, the pause, in all 198,795 moments."""
 
@@ -45,12 +46,6 @@ class _SpeechFrames(Workload):
 
     def data_fingerprint(self, axes: AxisValues) -> str:
         return corpus_fingerprint(RECIPE)
-
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return functional.cross_entropy(outputs, targets, reduction="none")
-
-    def error(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return (outputs.argmax(dim=1) != targets).float()
 
 
 class SpeechFramesMlp(_SpeechFrames):
