@@ -25,8 +25,10 @@ from orchestrator.packing import Pack
 from orchestrator.stacking import device_model, stack_size
 from orchestrator.store import Store
 from orchestrator.torch_threads import one_torch_thread
-from workloads.base import Workload
+from workloads.base import BaseWorkload, Workload
+from workloads.self_trained import SelfTrained
 from workloads.training.lockstep import Lockstep
+from workloads.training.own_loop import run_own_loop
 
 __all__ = [
     "CHECKPOINT_SECONDS",
@@ -56,7 +58,7 @@ data, and a single step or evaluation of a very large model."""
 class Assignment:
     """What all packs of a run have in common."""
 
-    workload: Workload
+    workload: BaseWorkload
     """What is trained, as an object: workers need not find it by name."""
     workload_source: str
     """Hash of its source, taken by the driver: a worker may not have the file."""
@@ -160,7 +162,9 @@ class _Training:
         rest = list(left.values())
         if not rest:
             return going_on[::-1]
-        size = stack_size(self._pack, rest, self._assignment.workload, self._store, self._device)
+        workload, size = self._assignment.workload, 1
+        if isinstance(workload, Workload):
+            size = stack_size(self._pack, rest, workload, self._store, self._device)
         return [*_Stack(rest, None).cut(size)[::-1], *going_on[::-1]]
 
     def _read_checkpoint(self, pack_id: str) -> list[SavedStack]:
@@ -175,9 +179,15 @@ class _Training:
             return []
 
     def _train(self, cells: Sequence[Cell]) -> None:
-        started_at = datetime.now(UTC)
+        started_at, workload = datetime.now(UTC), self._assignment.workload
+        if isinstance(workload, SelfTrained):
+            (cell,) = cells
+            result = run_own_loop(workload, cell.recipe(), self._device, self._pause_own_loop)
+            self._rows.add_result(cell, result, started_at)
+            return
+        assert isinstance(workload, Workload)
         lockstep = Lockstep(
-            self._assignment.workload,
+            workload,
             [cell.recipe() for cell in cells],
             self._pack.arithmetic,
             self._device,
@@ -189,11 +199,15 @@ class _Training:
             self._alive()
         self._pause(lockstep, cells)
 
-    def _pause(self, lockstep: Lockstep, cells: Sequence[Cell]) -> None:
-        """Between stretches of steps: flush rows and leave a checkpoint where it is time."""
+    def _pause_own_loop(self) -> None:
+        """Between yields of a workload's own loop, which cannot be saved."""
         self._alive()
         if self._rows.seconds_since_flush() >= self._assignment.flush_seconds:
             self._rows.flush()
+
+    def _pause(self, lockstep: Lockstep, cells: Sequence[Cell]) -> None:
+        """Between stretches of steps: flush rows and leave a checkpoint where it is time."""
+        self._pause_own_loop()
         if time.monotonic() - self._checkpointed < self._assignment.checkpoint_seconds:
             return
         self._rows.flush()  # what ended before the checkpoint is not in it

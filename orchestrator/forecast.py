@@ -25,8 +25,8 @@ from analysis.json_values import json_value
 from analysis.law_questions import NOTHING_TO_ASK, Law, LawQuestion, law_questions
 from orchestrator.cell import Cell, canonical_json
 from orchestrator.planning import Plan
-from workloads.base import Workload
-from workloads.resident import load_data
+from workloads.base import BaseWorkload
+from workloads.resident import set_sizes
 
 if TYPE_CHECKING:
     from analysis.design.batch_law import BatchLawDesign
@@ -206,7 +206,7 @@ def _affordable_sets(grid: DesignGrid, seconds: float) -> int:
 
 
 def _power_law(
-    asked: _Asked, limits: PowerLawLimits, pilot: "_Pilot | None", workload: Workload
+    asked: _Asked, limits: PowerLawLimits, pilot: "_Pilot | None", workload: BaseWorkload
 ) -> "PowerLawDesign":
     from analysis.curves.power_law import fit_power_law
     from analysis.design.power_law import AssumedCurve, curve_of_pilot, power_law_design
@@ -228,7 +228,7 @@ def _power_law(
         noise=assumed.noise,
         choose=choose,
         chance_error=workload.chance_error,
-        validation_examples=len(load_data(workload, axes).validation),
+        validation_examples=set_sizes(workload, axes).validation,
     )
 
 

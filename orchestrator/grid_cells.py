@@ -16,9 +16,9 @@ from orchestrator.constraint import ConstraintError
 from orchestrator.errors import PlanError, StudyFileError
 from orchestrator.study import Grid, Study
 from workloads.axis import AxisValue
-from workloads.base import Workload
+from workloads.base import BaseWorkload
 from workloads.data.data_set import MissingDataError
-from workloads.resident import data_fingerprint, load_data
+from workloads.resident import data_fingerprint, set_sizes
 from workloads.training import TRAINING_VERSION
 from workloads.training.evaluation import affordable_schedule
 from workloads.training.trajectory import examples_in_batches
@@ -144,7 +144,7 @@ def grid_cells(study: Study, grid: Grid) -> Iterator[Cell]:
 
 
 @contextmanager
-def usable(workload: Workload) -> Iterator[None]:
+def usable(workload: BaseWorkload) -> Iterator[None]:
     """Turn what a workload raises while it is only looked at into a `PlanError`."""
     try:
         yield
@@ -175,10 +175,10 @@ class _DataFacts:
 
 
 @lru_cache(maxsize=1024)
-def _data_facts(workload: Workload, axes: WorkloadAxes) -> tuple[int, int, str]:
+def _data_facts(workload: BaseWorkload, axes: WorkloadAxes) -> tuple[int, int, str]:
     """Return the sizes of the pool and of the validation set, and the fingerprint of the data."""
-    data = load_data(workload, dict(axes), "cpu")
-    return len(data.train), len(data.validation), data_fingerprint(workload, dict(axes))
+    sizes = set_sizes(workload, dict(axes))
+    return sizes.pool, sizes.validation, data_fingerprint(workload, dict(axes))
 
 
 def _wanted_seeds(study: Study, grid: Grid, point: Mapping[str, AxisValue]) -> Sequence[Any]:

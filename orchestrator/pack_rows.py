@@ -15,7 +15,7 @@ from analysis import columns
 from orchestrator.cell import Cell, canonical_json
 from orchestrator.packing import Pack
 from orchestrator.store import Store
-from workloads.base import Workload
+from workloads.base import BaseWorkload
 from workloads.outcome import TrainingResult
 
 __all__ = ["Failure", "PackProgress", "PackRows", "ReportError", "common_columns"]
@@ -46,7 +46,7 @@ class PackProgress:
 
 
 def common_columns(
-    pack: Pack, workload: Workload, workload_source: str, device: torch.device
+    pack: Pack, workload: BaseWorkload, workload_source: str, device: torch.device
 ) -> dict[str, Any]:
     """Return the columns that all rows of a pack share."""
     return {

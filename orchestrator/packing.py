@@ -14,7 +14,8 @@ from functools import cached_property
 from orchestrator.cell import Cell, canonical_json
 from orchestrator.resources import Resources
 from workloads.axis import AxisValue
-from workloads.cost import ModelCost, training_flops
+from workloads.base import ModelCost
+from workloads.cost import training_flops
 from workloads.optimizer import Optimizer
 from workloads.schedules import CONSTANT
 from workloads.training.arithmetic import Arithmetic, Choice
@@ -86,6 +87,7 @@ STEP_SECONDS: Mapping[Arithmetic, float] = {
     Arithmetic.ONE_BY_ONE: 1.2e-4,
     Arithmetic.STACKED_LAYERS: 3e-6,
     Arithmetic.STACKED_MODULES: 3e-5,
+    Arithmetic.OWN_LOOP: 1.2e-4,
 }
 """Assumed fixed cost of a cell's step where nothing was measured: Python and starts of operations,
 shared by a stack (measured on one CPU thread: see benchmarks/README.md)."""

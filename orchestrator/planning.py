@@ -23,9 +23,9 @@ from orchestrator.store import Store
 from orchestrator.study import Study
 from orchestrator.torch_threads import one_torch_thread
 from workloads.axis import AxisValue
-from workloads.base import Workload
-from workloads.cost import ModelCost, model_cost, training_flops
-from workloads.resident import load_data
+from workloads.base import BaseWorkload, ModelCost, SetSizes
+from workloads.cost import model_cost, training_flops
+from workloads.resident import set_sizes
 from workloads.source import source_hash
 from workloads.training.arithmetic import Choice, choose_arithmetic
 from workloads.training.lockstep import evaluation_flops
@@ -281,7 +281,7 @@ def _known_rows(store: Store | None) -> pd.DataFrame:
     return store.read_cells(columns=KNOWN_COLUMNS)
 
 
-def _refuse_mixed_sources(workload: Workload, rows: pd.DataFrame) -> None:
+def _refuse_mixed_sources(workload: BaseWorkload, rows: pd.DataFrame) -> None:
     same = (rows[columns.WORKLOAD] == workload.name) & (
         rows[columns.WORKLOAD_VERSION] == workload.version
     )
@@ -365,22 +365,21 @@ def _paths(
 
 
 def _evaluation_flops(
-    workload: Workload, examples: Mapping[_Work, Cell], costs: Mapping["_Shape", ModelCost]
+    workload: BaseWorkload, examples: Mapping[_Work, Cell], costs: Mapping["_Shape", ModelCost]
 ) -> dict[_Work, float]:
     """Return the operations of all evaluations of a cell, by its work."""
-    sizes: dict[WorkloadAxes, tuple[int, int]] = {}
+    sizes: dict[WorkloadAxes, SetSizes] = {}
     flops = {}
     for work, cell in examples.items():
         axes = cell.workload_axes
         if axes not in sizes:
-            data = load_data(workload, dict(axes))
-            sizes[axes] = len(data.validation), len(data.test)
-        validation, test = sizes[axes]
+            sizes[axes] = set_sizes(workload, dict(axes))
+        own = sizes[axes]
         flops[work] = evaluation_flops(
             costs[_shape(cell)],
             cell.recipe(),
-            validation_examples=validation,
-            test_examples=test,
+            validation_examples=own.validation,
+            test_examples=own.test,
             with_metrics=measures(workload),
         )
     return flops
@@ -394,7 +393,7 @@ def _shape(cell: Cell) -> _Shape:
     return cell.model_size, cell.workload_axes
 
 
-def _costs(workload: Workload, cells: Iterable[Cell]) -> dict[_Shape, ModelCost]:
+def _costs(workload: BaseWorkload, cells: Iterable[Cell]) -> dict[_Shape, ModelCost]:
     # One value of the axes after the other, as their data are loaded to count the operations.
     shapes = sorted({_shape(cell) for cell in cells}, key=lambda shape: str(shape[::-1]))
     return {(size, axes): model_cost(workload, size, dict(axes)) for size, axes in shapes}

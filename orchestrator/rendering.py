@@ -13,7 +13,6 @@ from orchestrator.run import RunReport
 from orchestrator.store import Store
 from workloads.axis import Axis
 from workloads.registry import find_workload, workload_names
-from workloads.training.arithmetic import Arithmetic
 
 __all__ = [
     "plan_document",
@@ -111,12 +110,12 @@ def _predicted_time(plan: Plan) -> str:
 
 def _arithmetic_lines(plan: Plan) -> Iterator[str]:
     """Say how many cells are stacked, and which are not and why."""
-    stacked = sum(p.cells for p in plan.paths if p.choice.arithmetic is not Arithmetic.ONE_BY_ONE)
+    stacked = sum(p.cells for p in plan.paths if p.choice.arithmetic.stacks)
     if stacked:
         yield f"Stacked: {_count(stacked, 'cell')}, many trained at once"
     reasons: dict[str, list[ShapePath]] = {}
     for path in plan.paths:
-        if path.choice.arithmetic is Arithmetic.ONE_BY_ONE:
+        if not path.choice.arithmetic.stacks:
             reasons.setdefault(path.choice.reason, []).append(path)
     for reason, paths in reasons.items():
         sizes = ", ".join(f"{size:g}" for size in sorted({p.model_size for p in paths}))

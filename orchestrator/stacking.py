@@ -21,7 +21,6 @@ from orchestrator.cell import Cell, canonical_json
 from orchestrator.packing import Pack, Shape
 from orchestrator.store import Store
 from workloads.base import Workload
-from workloads.training.arithmetic import Arithmetic
 from workloads.training.lockstep import Lockstep
 
 __all__ = ["device_model", "stack_size"]
@@ -47,7 +46,7 @@ def stack_size(
     pack: Pack, cells: Sequence[Cell], workload: Workload, store: Store, device: torch.device
 ) -> int:
     """Return how many of `cells`, members of `pack`, are to train at once on `device`."""
-    if pack.arithmetic is Arithmetic.ONE_BY_ONE or len(cells) == 1:
+    if not pack.arithmetic.stacks or len(cells) == 1:
         return 1
     key = _key(pack, workload, device)
     probe = store.read_probe(key) or {}

@@ -28,7 +28,7 @@ from workloads.optimizer import Optimizer
 from workloads.registry import UnknownWorkloadError, find_workload
 
 if TYPE_CHECKING:
-    from workloads.base import Workload
+    from workloads.base import BaseWorkload
 
 __all__ = ["Grid", "ResourceRule", "Resources", "Study", "study_axes"]
 
@@ -62,7 +62,7 @@ class Study:
 
     name: str
     """Name in the store, and of its default folder."""
-    workload: "Workload"
+    workload: "BaseWorkload"
     """What to train, as an object: workers need not find it by name."""
     grids: tuple[Grid, ...]
     """At least one, in the file's order; grids may share cells."""
@@ -74,13 +74,13 @@ class Study:
     """File name for messages."""
 
     @classmethod
-    def from_file(cls, path: str | Path, workload: "Workload | None" = None) -> "Study":
+    def from_file(cls, path: str | Path, workload: "BaseWorkload | None" = None) -> "Study":
         """Return the study that a YAML file holds; see `from_text`."""
         return cls.from_text(read_text(Path(path)), str(path), workload)
 
     @classmethod
     def from_text(
-        cls, text: str, source: str = "<study>", workload: "Workload | None" = None
+        cls, text: str, source: str = "<study>", workload: "BaseWorkload | None" = None
     ) -> "Study":
         """Return the study that YAML text holds.
 
@@ -91,7 +91,9 @@ class Study:
         return _study(Document.from_text(text, source), text, workload)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], workload: "Workload | None" = None) -> "Study":
+    def from_dict(
+        cls, values: Mapping[str, Any], workload: "BaseWorkload | None" = None
+    ) -> "Study":
         """Return the study that plain values describe, as the study file words them.
 
         `workload`: the object to train; `values` then need not name it. Raises `StudyFileError`.
@@ -110,7 +112,7 @@ class Study:
         return located(self.source, line, message)
 
 
-def study_axes(workload: "Workload") -> tuple[Axis, ...]:
+def study_axes(workload: "BaseWorkload") -> tuple[Axis, ...]:
     """Return the axes that a grid may name: the common ones, `model_size`, the workload's own.
 
     `seed` is not among them: a study words it as `seeds`. `model_size` has no default.
@@ -156,7 +158,7 @@ class _GridSpec(Spec):
     seeds: Any = None
 
 
-def _study(document: Document, text: str, workload: "Workload | None") -> Study:
+def _study(document: Document, text: str, workload: "BaseWorkload | None") -> Study:
     spec = checked(_StudySpec, document.value, document, ())
     found = _workload(document, spec.workload, workload)
     _refuse_reserved_axes(document, found)
@@ -170,7 +172,7 @@ def _study(document: Document, text: str, workload: "Workload | None") -> Study:
     )
 
 
-def _workload(document: Document, name: str, given: "Workload | None") -> "Workload":
+def _workload(document: Document, name: str, given: "BaseWorkload | None") -> "BaseWorkload":
     if given is not None:
         if given.name != name:
             raise document.error(
@@ -185,7 +187,7 @@ def _workload(document: Document, name: str, given: "Workload | None") -> "Workl
         raise document.error(("workload",), str(error)) from error
 
 
-def _refuse_reserved_axes(document: Document, workload: "Workload") -> None:
+def _refuse_reserved_axes(document: Document, workload: "BaseWorkload") -> None:
     """Raise `StudyFileError` if an axis has the name of a column or of a word of study files."""
     reserved = {*SCHEMAS[Table.CELLS].names, "where", "seeds"}
     taken = sorted(axis.name for axis in workload.axes if axis.name in reserved)
@@ -197,7 +199,7 @@ def _refuse_reserved_axes(document: Document, workload: "Workload") -> None:
         )
 
 
-def _grid(document: Document, name: str, workload: "Workload") -> Grid:
+def _grid(document: Document, name: str, workload: "BaseWorkload") -> Grid:
     path = ("grids", name)
     if NAME.fullmatch(name) is None:
         raise document.error(

@@ -14,7 +14,8 @@ from ray import tune
 from orchestrator.execution import Assignment, DeviceLostError, train_pack
 from orchestrator.pack_rows import Failure, PackProgress
 from orchestrator.packing import Pack
-from workloads.cost import ModelCost, learn_costs
+from workloads.base import ModelCost
+from workloads.cost import learn_costs
 
 __all__ = ["progress_of", "run_trial"]
 

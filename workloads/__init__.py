@@ -11,14 +11,16 @@ if TYPE_CHECKING:
     from workloads.axis import Axis, AxisKind, AxisValues
     from workloads.base import Data, Split, Workload
     from workloads.registry import register
+    from workloads.self_trained import SelfTrained
 
-__all__ = ["Axis", "AxisKind", "AxisValues", "Data", "Split", "Workload", "register"]
+__all__ = ["Axis", "AxisKind", "AxisValues", "Data", "SelfTrained", "Split", "Workload", "register"]
 
 _HOME = {
     "Axis": "workloads.axis",
     "AxisKind": "workloads.axis",
     "AxisValues": "workloads.axis",
     "Data": "workloads.base",
+    "SelfTrained": "workloads.self_trained",
     "Split": "workloads.base",
     "Workload": "workloads.base",
     "register": "workloads.registry",

@@ -1,7 +1,8 @@
 """What a workload is: the contract that a user's own class fulfils.
 
-A workload says *what* to train, never how: the data, the model at each size, the loss and the
-error of one example. How (optimizer, batch order, evaluation, divergence) is the trainer's.
+A `Workload` says *what* to train, never how: the data, the model at each size, the loss and the
+error of one example. How (optimizer, batch order, evaluation, divergence) is the trainer's. What
+trains by a loop of its own is a `workloads.self_trained.SelfTrained`; both are `BaseWorkload`s.
 """
 
 import hashlib
@@ -14,10 +15,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from typing_extensions import override
 
 from workloads.axis import Axis, AxisValues
 
-__all__ = ["Data", "DrawWords", "MapStyleDataset", "Split", "Workload"]
+__all__ = [
+    "BaseWorkload",
+    "Data",
+    "DrawWords",
+    "MapStyleDataset",
+    "ModelCost",
+    "SetSizes",
+    "Split",
+    "Workload",
+]
 
 DrawWords = Callable[[int], NDArray[np.uint64]]
 """From k to (n, k) random words of 64 bits, k of each of n examples."""
@@ -101,14 +112,34 @@ class Data:
         return digest.hexdigest()[:16]
 
 
-class Workload(ABC):
-    """What to train.
+@dataclass(frozen=True, kw_only=True)
+class SetSizes:
+    """Examples of the three sets, each from 1."""
 
-    A subclass sets the class variables and defines the abstract methods; registered by
-    `workloads.register` or by an entry point of the group `scaling_study.workloads`, it can be
-    named in a study file. It is made without arguments, once per process. Methods must not use
-    or change global state, and must return the same thing for the same arguments in every
-    process: `workloads.testing.WorkloadConformance` checks that.
+    pool: int
+    """What `dataset_fraction` is a share of; of a stream, as much of it as a study may take."""
+    validation: int
+    """Fixed; disjoint from the pool."""
+    test: int
+    """Fixed; disjoint from both."""
+
+
+@dataclass(frozen=True)
+class ModelCost:
+    """Cost of one model, whatever it is trained on."""
+
+    parameter_count: int
+    """Number of trained parameters."""
+    forward_flops_per_example: int
+    """Operations of one example's forward pass; a multiply-add counts as two."""
+    forward_operations: int = 1
+    """Tensor operations that a forward pass starts, whatever the batch."""
+
+
+class BaseWorkload(ABC):
+    """What can be named in a study file, however its cells are trained.
+
+    Made without arguments, once per process.
     """
 
     name: ClassVar[str]
@@ -121,6 +152,25 @@ class Workload(ABC):
     """Axes beyond the common ones; each has a default."""
     chance_error: ClassVar[float]
     """Error of the best guess that ignores the input; the error of a diverged run."""
+
+    @abstractmethod
+    def data_fingerprint(self, axes: AxisValues) -> str:
+        """Return 16 hex digits that change whenever the data do.
+
+        `axes`: a value for every axis in `self.axes`.
+        """
+
+
+class Workload(BaseWorkload):
+    """What to train.
+
+    A subclass sets the class variables and defines the abstract methods; registered by
+    `workloads.register` or by an entry point of the group `scaling_study.workloads`, it can be
+    named in a study file. Methods must not use or change global state, and must return the same
+    thing for the same arguments in every process: `workloads.testing.WorkloadConformance` checks
+    that.
+    """
+
     stackable: ClassVar[bool] = True
     """Whether cells may be stacked, to train many at once; False: they train one by one."""
 
@@ -179,6 +229,7 @@ class Workload(ABC):
         """
         return inputs
 
+    @override
     def data_fingerprint(self, axes: AxisValues) -> str:
         """Return 16 hex digits that change whenever the data do; by default, of their bytes."""
         return self.data(axes).fingerprint()

@@ -1,7 +1,6 @@
 """What a model costs: parameters and floating-point operations, counted without training it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,38 +10,27 @@ from torch.utils.flop_counter import FlopCounterMode
 from typing_extensions import override
 
 from workloads.axis import AxisValue, AxisValues
-from workloads.base import Workload
+from workloads.base import BaseWorkload, ModelCost, Workload
 from workloads.resident import load_data
+from workloads.self_trained import SelfTrained
 from workloads.streams import forked_torch_generator
 
-__all__ = ["ModelCost", "counted_costs", "learn_costs", "model_cost", "training_flops"]
+__all__ = ["counted_costs", "learn_costs", "model_cost", "training_flops"]
 
-_Key = tuple[type[Workload], AxisValue, tuple[tuple[str, AxisValue], ...]]
-
-
-@dataclass(frozen=True)
-class ModelCost:
-    """Cost of one model, whatever it is trained on."""
-
-    parameter_count: int
-    """Number of trained parameters."""
-    forward_flops_per_example: int
-    """Operations of one example's forward pass; a multiply-add counts as two."""
-    forward_operations: int
-    """Tensor operations that a forward pass starts, whatever the batch."""
+_Key = tuple[type[BaseWorkload], AxisValue, tuple[tuple[str, AxisValue], ...]]
 
 
-def model_cost(workload: Workload, size: AxisValue, axes: AxisValues) -> ModelCost:
+def model_cost(workload: BaseWorkload, size: AxisValue, axes: AxisValues) -> ModelCost:
     """Return the cost of the workload's model of `size` on the data at `axes`.
 
     Counted are matrix products, convolutions and attention, as torch's flop counter does;
     elementwise operations are not. Models are built on torch's meta device, without memory for
     their parameters; one that cannot be (it reads its own values while it is made) is built on
-    the CPU.
+    the CPU. A workload that trains its cells itself says what they cost.
     """
     key = (type(workload), size, tuple(sorted(axes.items())))
     if key not in _costs:
-        _costs[key] = _count(workload, size, axes)
+        _costs[key] = _cost(workload, size, axes)
     return _costs[key]
 
 
@@ -69,6 +57,13 @@ _costs: dict[_Key, ModelCost] = {}
 
 PERCEPTRON = (nn.Linear, nn.Flatten, nn.ReLU, nn.Tanh, nn.GELU, nn.Identity)
 """Layers of which a perceptron is made: only the linear ones multiply."""
+
+
+def _cost(workload: BaseWorkload, size: AxisValue, axes: AxisValues) -> ModelCost:
+    if isinstance(workload, SelfTrained):
+        return workload.cost(size, axes)
+    assert isinstance(workload, Workload)
+    return _count(workload, size, axes)
 
 
 def _count(workload: Workload, size: AxisValue, axes: AxisValues) -> ModelCost:

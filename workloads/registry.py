@@ -14,7 +14,7 @@ from workloads.axis import Axis, AxisError, AxisKind
 from workloads.errors import UnknownWorkloadError, WorkloadError
 
 if TYPE_CHECKING:
-    from workloads.base import Workload
+    from workloads.base import BaseWorkload
 
 __all__ = [
     "COMMON_AXES",
@@ -43,10 +43,10 @@ COMMON_AXES = (
 )
 """Axes that every workload has; a workload's own axes must not be called so."""
 
-_WorkloadClass = TypeVar("_WorkloadClass", bound="type[Workload]")
+_WorkloadClass = TypeVar("_WorkloadClass", bound="type[BaseWorkload]")
 
-_registered: "dict[str, type[Workload]]" = {}
-_found: "dict[str, Workload]" = {}
+_registered: "dict[str, type[BaseWorkload]]" = {}
+_found: "dict[str, BaseWorkload]" = {}
 
 
 def register(workload: _WorkloadClass) -> _WorkloadClass:
@@ -73,7 +73,7 @@ def workload_names() -> list[str]:
     return sorted({*_registered, *entry_points(group=ENTRY_POINT_GROUP).names})
 
 
-def find_workload(name: str) -> "Workload":
+def find_workload(name: str) -> "BaseWorkload":
     """Return the workload called `name`; the same instance every time in one process.
 
     Raises `UnknownWorkloadError` when nothing has that name, and `WorkloadError` when its plug-in
@@ -96,14 +96,16 @@ def contract_faults(workload: Any, name: str | None = None) -> list[str]:
 
     `name`: the name under which it was offered, where there is one.
     """
-    from workloads.base import Workload  # imports torch: only once a workload is really used
+    # They import torch: only once a workload is really used.
+    from workloads.base import Workload
+    from workloads.self_trained import SelfTrained
 
-    if not (isinstance(workload, type) and issubclass(workload, Workload)):
-        return [f"{workload!r} is not a subclass of workloads.Workload"]
+    if not (isinstance(workload, type) and issubclass(workload, Workload | SelfTrained)):
+        return [f"{workload!r} is not a subclass of workloads.Workload or workloads.SelfTrained"]
     return list(_class_faults(workload, name))
 
 
-def _class_faults(workload: "type[Workload]", name: str | None) -> Iterator[str]:
+def _class_faults(workload: "type[BaseWorkload]", name: str | None) -> Iterator[str]:
     if missing := sorted(getattr(workload, "__abstractmethods__", ())):
         yield f"these methods are not defined: {', '.join(missing)}"
 
@@ -121,8 +123,9 @@ def _class_faults(workload: "type[Workload]", name: str | None) -> Iterator[str]
     if not _is_number(chance_error, int, float) or not 0 < chance_error <= 1:
         yield f"chance_error is {chance_error!r}; allowed: a number in (0, 1]"
 
-    if not isinstance(workload.stackable, bool):
-        yield f"stackable is {workload.stackable!r}; allowed: True, False"
+    stackable: Any = getattr(workload, "stackable", False)
+    if not isinstance(stackable, bool):
+        yield f"stackable is {stackable!r}; allowed: True, False"
 
     model_size = getattr(workload, "model_size", None)
     if not isinstance(model_size, Axis):
@@ -156,7 +159,7 @@ def _axes_faults(axes: tuple[Axis, ...]) -> Iterator[str]:
             yield f"axis {axis.name!r} does not admit its own default: {error}"
 
 
-def _find_class(name: str) -> "type[Workload]":
+def _find_class(name: str) -> "type[BaseWorkload]":
     offers = _offers(name)
     if name not in _registered and not offers:
         raise UnknownWorkloadError(
@@ -179,7 +182,7 @@ def _offers(name: str) -> list[EntryPoint]:
     return [offers[value] for value in sorted(offers)]
 
 
-def _load(offer: EntryPoint) -> "type[Workload]":
+def _load(offer: EntryPoint) -> "type[BaseWorkload]":
     try:
         workload = offer.load()
     except Exception as error:
@@ -199,7 +202,9 @@ def _require_contract(workload: Any, name: str) -> None:
         )
 
 
-def _require_one_class(name: str, first: "type[Workload] | None", second: "type[Workload]") -> None:
+def _require_one_class(
+    name: str, first: "type[BaseWorkload] | None", second: "type[BaseWorkload]"
+) -> None:
     if first is not None and _title(first) != _title(second):
         raise WorkloadError(
             f"Two workloads are named {name!r}: {_title(first)} and {_title(second)}. Rename one."

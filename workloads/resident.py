@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from workloads.axis import AxisValue, AxisValues
-from workloads.base import Data, Split, Workload
+from workloads.base import BaseWorkload, Data, SetSizes, Split, Workload
+from workloads.self_trained import SelfTrained
 
-__all__ = ["data_fingerprint", "load_data"]
+__all__ = ["data_fingerprint", "load_data", "set_sizes"]
 
 DATA_SETS_RESIDENT = 4
 """Data sets kept per process: a pack's cells differ in few data axes, and memory is bounded."""
@@ -16,7 +17,7 @@ DATA_SETS_RESIDENT = 4
 _Key = tuple[type[Workload], str, torch.device]
 
 _resident: OrderedDict[_Key, Data] = OrderedDict()
-_fingerprints: dict[tuple[type[Workload], tuple[tuple[str, AxisValue], ...]], str] = {}
+_fingerprints: dict[tuple[type[BaseWorkload], tuple[tuple[str, AxisValue], ...]], str] = {}
 
 
 def load_data(workload: Workload, axes: AxisValues, device: torch.device | str = "cpu") -> Data:
@@ -33,11 +34,14 @@ def load_data(workload: Workload, axes: AxisValues, device: torch.device | str =
     return _resident[key]
 
 
-def data_fingerprint(workload: Workload, axes: AxisValues) -> str:
+def data_fingerprint(workload: BaseWorkload, axes: AxisValues) -> str:
     """Return `workload.data_fingerprint(axes)`, taken once per process."""
     place = (type(workload), tuple(sorted(axes.items())))
     if place not in _fingerprints:
-        if type(workload).data_fingerprint is Workload.data_fingerprint:
+        if (
+            isinstance(workload, Workload)
+            and type(workload).data_fingerprint is Workload.data_fingerprint
+        ):
             data = workload.data(axes)  # which it is of: not to be loaded twice
             _fingerprints[place] = data.fingerprint()
             key = (type(workload), _fingerprints[place], torch.device("cpu"))
@@ -46,6 +50,15 @@ def data_fingerprint(workload: Workload, axes: AxisValues) -> str:
         else:
             _fingerprints[place] = workload.data_fingerprint(axes)
     return _fingerprints[place]
+
+
+def set_sizes(workload: BaseWorkload, axes: AxisValues) -> SetSizes:
+    """Return the sizes of the three sets of `workload` at `axes`."""
+    if isinstance(workload, SelfTrained):
+        return workload.sizes(axes)
+    assert isinstance(workload, Workload)
+    data = load_data(workload, axes)
+    return SetSizes(pool=len(data.train), validation=len(data.validation), test=len(data.test))
 
 
 def _keep(key: _Key, data: Data) -> None:

@@ -6,19 +6,20 @@ import inspect
 import sys
 import textwrap
 
-from workloads.base import Workload
+from workloads.base import BaseWorkload, Workload
 from workloads.errors import WorkloadError
+from workloads.self_trained import SelfTrained
 
 __all__ = ["source_hash"]
 
 
-def source_hash(workload: Workload) -> str:
+def source_hash(workload: BaseWorkload) -> str:
     """Return 16 hex digits that change with the code of `workload`, and not with its wording.
 
-    Hashed are the modules that define the workload's class and its bases below `Workload`; of a
-    class in `__main__`, its class statement alone, because the rest of a script is not the
-    workload. Comments, formatting and docstrings do not count. Modules that these import do not
-    count either: code that should must be in a base class's module.
+    Hashed are the modules that define the workload's class and its bases below `Workload` or
+    `SelfTrained`; of a class in `__main__`, its class statement alone, because the rest of a script
+    is not the workload. Comments, formatting and docstrings do not count. Modules that these import
+    do not count either: code that should must be in a base class's module.
 
     Raises `WorkloadError` where no source can be found.
     """
@@ -28,8 +29,9 @@ def source_hash(workload: Workload) -> str:
     return digest.hexdigest()[:16]
 
 
-def _classes(workload: Workload) -> list[type]:
-    return [kind for kind in type(workload).__mro__ if kind not in Workload.__mro__]
+def _classes(workload: BaseWorkload) -> list[type]:
+    contract = {*Workload.__mro__, *SelfTrained.__mro__}
+    return [kind for kind in type(workload).__mro__ if kind not in contract]
 
 
 def _source(kind: type) -> str:

@@ -8,8 +8,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.workloads.samples import Signs
-from workloads.base import Data, Split
-from workloads.cost import ModelCost, counted_costs, learn_costs, model_cost, training_flops
+from workloads.base import Data, ModelCost, Split
+from workloads.cost import counted_costs, learn_costs, model_cost, training_flops
 from workloads.registry import find_workload
 
 

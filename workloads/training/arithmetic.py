@@ -3,6 +3,7 @@
 - `STACKED_LAYERS`: an `nn.Sequential` of linear, convolution and a few other layers.
 - `STACKED_MODULES`: any other module of supported layers, through torch.func.
 - `ONE_BY_ONE`: what cannot be stacked, and what is so large that stacking gains nothing.
+- `OWN_LOOP`: what trains its cells itself.
 """
 
 from collections.abc import Sequence
@@ -14,12 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from workloads.axis import AxisValue
-from workloads.base import Split, Workload
+from workloads.base import BaseWorkload, Split, Workload
 from workloads.cost import model_cost
 from workloads.errors import WorkloadError
 from workloads.optimizer import Optimizer
 from workloads.recipe import Recipe
 from workloads.resident import load_data
+from workloads.self_trained import SelfTrained
 from workloads.training.initial import initial_model
 from workloads.training.layer_stack import LayerStack, layer_stack_fault
 from workloads.training.module_stack import ModuleStack, module_fault
@@ -47,6 +49,12 @@ class Arithmetic(StrEnum):
     ONE_BY_ONE = "one by one"
     STACKED_LAYERS = "stacked layers"
     STACKED_MODULES = "stacked modules"
+    OWN_LOOP = "own loop"
+
+    @property
+    def stacks(self) -> bool:
+        """Whether several cells train at once."""
+        return self in (Arithmetic.STACKED_LAYERS, Arithmetic.STACKED_MODULES)
 
 
 FLOPS_PER_OPERATION = {Arithmetic.STACKED_LAYERS: 2**21, Arithmetic.STACKED_MODULES: 2**16}
@@ -73,18 +81,20 @@ def new_stepper(
     example: Tensor,
 ) -> Stepper:
     """Return `models` (on the device of `example`, one input) ready for their first step."""
-    if arithmetic is Arithmetic.ONE_BY_ONE:
+    if arithmetic == Arithmetic.ONE_BY_ONE:
         if len(models) != 1:
             raise ValueError(f"{len(models)} cells cannot be stacked one by one.")
         return OneByOne(workload, models[0], recipes[0], example.device)
+    if arithmetic == Arithmetic.OWN_LOOP:
+        raise ValueError(f"Cells of workload {workload.name!r} are not trained by steps.")
     hyperparameters = Hyperparameters.of(recipes, example.device)
-    kind = LayerStack if arithmetic is Arithmetic.STACKED_LAYERS else ModuleStack
+    kind = LayerStack if arithmetic == Arithmetic.STACKED_LAYERS else ModuleStack
     return kind(workload, models, hyperparameters, example)
 
 
 @lru_cache(maxsize=4096)
 def choose_arithmetic(
-    workload: Workload,
+    workload: BaseWorkload,
     size: AxisValue,
     axes: tuple[tuple[str, AxisValue], ...],
     batch_size: int,
@@ -99,6 +109,9 @@ def choose_arithmetic(
     every batch size of cells whose batch grows (`later_batches`); whether stacking pays is judged
     by the first, at which most steps are made.
     """
+    if isinstance(workload, SelfTrained):
+        return Choice(Arithmetic.OWN_LOOP, "the workload trains its cells itself")
+    assert isinstance(workload, Workload)
     if not workload.stackable:
         return Choice(Arithmetic.ONE_BY_ONE, "the workload says that its cells are not stackable")
     cost = model_cost(workload, size, dict(axes))

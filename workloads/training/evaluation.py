@@ -8,9 +8,11 @@ import math
 import re
 from collections.abc import Callable
 
-from workloads.training.trajectory import Trajectory
+from workloads.outcome import Evaluation, Score
+from workloads.recipe import Recipe
+from workloads.training.trajectory import Trajectory, noise_scale
 
-__all__ = ["affordable_schedule", "evaluation_steps", "look_steps"]
+__all__ = ["affordable_schedule", "evaluation_at", "evaluation_steps", "look_steps"]
 
 LOOKS = 12
 """Looks of a run that can afford them: from T/45 on."""
@@ -71,3 +73,29 @@ def evaluation_steps(
         if look == 1:
             break
     return tuple(reversed(looks))
+
+
+def evaluation_at(recipe: Recipe, step: int, train_loss: float, validation: Score) -> Evaluation:
+    """Return the record of a look after `step` updates.
+
+    `train_loss`: mean loss of the examples in batches since the look before.
+    """
+    trajectory = Trajectory.of(recipe)
+    examples_seen = trajectory.examples_before(step)
+    learning_rate = trajectory.learning_rate(recipe, step - 1)
+    batch = trajectory.phase_at(step - 1).batch
+    return Evaluation(
+        step=step,
+        epoch=examples_seen / recipe.train_examples,
+        examples_seen=examples_seen,
+        train_loss=_finite(train_loss),
+        validation_loss=_finite(validation.loss),
+        validation_error=_finite(validation.error),
+        learning_rate=learning_rate,
+        batch_size=batch,
+        noise_scale=noise_scale(recipe, learning_rate, batch),
+    )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

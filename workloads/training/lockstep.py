@@ -16,20 +16,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from workloads.base import Data, Split, Workload
-from workloads.cost import ModelCost, model_cost, training_flops
+from workloads.base import Data, ModelCost, Split, Workload
+from workloads.cost import model_cost, training_flops
 from workloads.optimizer import Optimizer
 from workloads.outcome import Evaluation, Progress, Score, TrainingResult, completed, diverged
 from workloads.recipe import Recipe
 from workloads.resident import load_data
 from workloads.training.arithmetic import Arithmetic, new_stepper
-from workloads.training.evaluation import look_steps
+from workloads.training.evaluation import evaluation_at, look_steps
 from workloads.training.initial import initial_model
 from workloads.training.precision import float32_arithmetic
 from workloads.training.scoring import EVALUATION_CHUNK, measures, scores_of, shared_chunks
 from workloads.training.stepper import Stepper
 from workloads.training.stock import Stock
-from workloads.training.trajectory import Trajectory, noise_scale
+from workloads.training.trajectory import Trajectory
 
 __all__ = [
     "CHECK_STEPS",
@@ -94,7 +94,7 @@ class _Member:
     initial_loss: float = math.nan
     looked: int = 0
     """Step of the last look."""
-    curve: list[tuple[int, float | None, float | None, float | None]] = field(default_factory=list)
+    curve: list[tuple[int, float, float, float]] = field(default_factory=list)
     """(step, train loss, validation loss, validation error) of each look."""
 
     def next_pause(self, step: int) -> int:
@@ -297,7 +297,7 @@ class Lockstep:
             trajectory = member.trajectory
             seen = trajectory.examples_before(step) - trajectory.examples_before(member.looked)
             mean = sums[i] / (seen / self._batch)
-            member.curve.append((step, mean, _finite(score.loss), _finite(score.error)))
+            member.curve.append((step, mean, score.loss, score.error))
             member.looked = step
             if not score.is_finite():
                 lost.add(i)
@@ -349,7 +349,10 @@ class Lockstep:
         )
 
     def _curve(self, member: _Member) -> list[Evaluation]:
-        return [_evaluation(member, *look) for look in member.curve]
+        return [
+            evaluation_at(member.recipe, step, train_loss, Score(loss, error))
+            for step, train_loss, loss, error in member.curve
+        ]
 
     def _take_initial_losses(self) -> None:
         for members, rows in self._stock.shards(range(len(self._members)), INITIAL_LOSS_EXAMPLES):
@@ -493,30 +496,6 @@ def _member(place: int, recipe: Recipe) -> _Member:
     return _Member(place=place, recipe=recipe, trajectory=trajectory, looks=frozenset(looks))
 
 
-def _evaluation(
-    member: _Member,
-    step: int,
-    train_loss: float | None,
-    validation_loss: float | None,
-    validation_error: float | None,
-) -> Evaluation:
-    recipe, trajectory = member.recipe, member.trajectory
-    examples_seen = trajectory.examples_before(step)
-    learning_rate = trajectory.learning_rate(recipe, step - 1)
-    batch = trajectory.phase_at(step - 1).batch
-    return Evaluation(
-        step=step,
-        epoch=examples_seen / recipe.train_examples,
-        examples_seen=examples_seen,
-        train_loss=train_loss,
-        validation_loss=validation_loss,
-        validation_error=validation_error,
-        learning_rate=learning_rate,
-        batch_size=batch,
-        noise_scale=noise_scale(recipe, learning_rate, batch),
-    )
-
-
 def _stretches(members: Sequence[int]) -> list[slice]:
     """Return slices that cover `members`, ascending numbers, one for each gapless stretch."""
     stretches: list[slice] = []
@@ -534,7 +513,3 @@ def _kept(members: int, leaving: Container[int]) -> Tensor | slice:
     if kept == list(range(len(kept))):
         return slice(len(kept))
     return torch.tensor(kept, dtype=torch.int64)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

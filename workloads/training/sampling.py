@@ -14,13 +14,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from workloads.base import Split, Workload
+from workloads.base import BaseWorkload, Split, Workload
 from workloads.recipe import Recipe
 from workloads.streams import permutation, permutations, stream
 from workloads.training.training_inputs import TrainingInputs
 from workloads.training.trajectory import Phase, Trajectory
 
-__all__ = ["BatchOrder", "batches", "effective_batch", "shard_rows", "training_shard"]
+__all__ = [
+    "BatchOrder",
+    "batches",
+    "effective_batch",
+    "first_examples",
+    "shard_rows",
+    "training_shard",
+]
 
 DRAWN_AT_ONCE = 2**16
 """Examples put into order at once (0.5 MB): many epochs of a small shard, one of a large one."""
@@ -43,16 +50,26 @@ def training_shard(workload: Workload, recipe: Recipe, pool: Split) -> Split:
 
 def shard_rows(workload: Workload, recipe: Recipe, pool: Split) -> NDArray[np.int64]:
     """Return the (N,) places in the pool of the N examples of the cell's shard."""
-    if not 1 <= recipe.train_examples <= len(pool):
+    groups = None if pool.groups is None else pool.groups.numpy()
+    return first_examples(workload.name, recipe, len(pool), groups)
+
+
+def first_examples(
+    name: str, recipe: Recipe, pool_examples: int, groups: NDArray[np.int64] | None
+) -> NDArray[np.int64]:
+    """Return the first N of the order in which the seed of `recipe` takes a pool's examples.
+
+    `name`: the workload's. `groups`: (pool_examples,) as `Split.groups`.
+    """
+    if not 1 <= recipe.train_examples <= pool_examples:
         raise ValueError(
             f"train_examples is {recipe.train_examples}; "
-            f"allowed: 1 to {len(pool)}, the pool of workload {workload.name!r}."
+            f"allowed: 1 to {pool_examples}, the pool of workload {name!r}."
         )
-    if pool.groups is None:
-        order = _pool_order(workload.name, recipe.seed, len(pool))
+    if groups is None:
+        order = _pool_order(name, recipe.seed, pool_examples)
     else:
-        groups = pool.groups.numpy()
-        turn = permutation(int(groups[-1]) + 1, workload.name, recipe.seed, "shard")
+        turn = permutation(int(groups[-1]) + 1, name, recipe.seed, "shard")
         order = np.argsort(np.argsort(turn)[groups], kind="stable")
     return order[: recipe.train_examples]
 
@@ -72,7 +89,7 @@ class BatchOrder:
     the batch, in its own order.
     """
 
-    def __init__(self, workload: Workload, recipe: Recipe) -> None:
+    def __init__(self, workload: BaseWorkload, recipe: Recipe) -> None:
         self._name, self._seed = workload.name, recipe.seed
         self._examples, self._trajectory = recipe.train_examples, Trajectory.of(recipe)
         self._epochs = math.ceil(self._trajectory.epochs)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from workloads.base import Split, Workload
+from workloads.base import BaseWorkload, Split, Workload
 from workloads.errors import WorkloadError
 from workloads.outcome import Score
 from workloads.training.precision import float32_arithmetic
@@ -65,9 +65,9 @@ def scores_of(
         return _sums(workload, stepper.outputs, members, chunks, with_metrics)
 
 
-def measures(workload: Workload) -> bool:
+def measures(workload: BaseWorkload) -> bool:
     """Return whether the workload measures more than loss and error."""
-    return type(workload).metrics is not Workload.metrics
+    return isinstance(workload, Workload) and type(workload).metrics is not Workload.metrics
 
 
 def _sums(

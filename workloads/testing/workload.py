@@ -1,52 +1,35 @@
-# ruff: noqa: D102, NPY002  (tests are named as sentences; NumPy's global state is what is watched)
-"""The conformance suite: what a study relies on, checked on any workload with pytest.
+# ruff: noqa: D102  (tests are named as sentences)
+"""The suite for a `Workload`, whose cells the trainer trains."""
 
-In a test file of your own, beside the workload:
-
-    from workloads.testing import WorkloadConformance
-
-    class TestMine(WorkloadConformance):
-        workload = Mine
-
-The class must be defined at the top level of a module, because the suite also looks at it from a
-fresh process. The attributes below the workload adapt the suite to a task; few need any.
-"""
-
-import contextlib
 import hashlib
-import importlib
-import importlib.util
-import inspect
-import json
-import os
-import pickle
-import random
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from typing_extensions import override
 
-from workloads.axis import Axis, AxisError, AxisKind, AxisValue
+from workloads.axis import AxisValue
 from workloads.base import Data, Split, Workload
-from workloads.outcome import TrainingResult, TrainingStatus
+from workloads.outcome import TrainingResult
 from workloads.recipe import Recipe
-from workloads.registry import contract_faults
 from workloads.streams import forked_torch_generator, stream
+from workloads.testing.conformance import (
+    SAMPLE,
+    Conformance,
+    generators_kept,
+    generators_moved,
+    in_fresh_process,
+    require,
+)
 from workloads.training.initial import initial_model
 from workloads.training.lockstep import train
 from workloads.training.sampling import training_shard
 from workloads.training.scoring import evaluate
 
 __all__ = ["WorkloadConformance"]
-
-SAMPLE = 256
-"""Examples on which models are tried."""
 
 TRAINED_ON = ("data", "training_targets", "training_inputs")
 """What an axis may change."""
@@ -55,21 +38,17 @@ STANDARD_ERRORS = 4.0
 """Allowed distance of the declared chance error from the measured: a false alarm in 16,000."""
 
 
-class WorkloadConformance:
+class WorkloadConformance(Conformance):
     """Subclass as `Test…` and set `workload`; every method is one test."""
 
     workload: ClassVar[type[Workload]]
     """The class under test."""
-    sizes: ClassVar[tuple[AxisValue, ...]] = ()
-    """Model sizes to try; the last is typical. Empty: the smallest, and 16 times that."""
-    other_values: ClassVar[Mapping[str, AxisValue]] = {}
-    """For an axis, a second value to try; where absent, one is made from its default or bounds."""
     inputs_may_repeat: ClassVar[bool] = False
     """Whether one input may stand in two sets, as when inputs are few by design."""
-    learning_rate: ClassVar[float] = 0.1
-    """Rate at which `steps` steps lower the training loss."""
-    steps: ClassVar[int] = 60
-    """Updates of the short training runs."""
+
+    @override
+    def trained(self, recipe: Recipe) -> TrainingResult:
+        return train(self.workload(), recipe, device="cpu")
 
     def constant_guesses(self, outputs: Tensor) -> Iterator[Tensor]:
         """Yield outputs that ignore the input, of the shape of `outputs`; override beside classes.
@@ -81,35 +60,21 @@ class WorkloadConformance:
             guess[..., index] = 1.0
             yield guess
 
-    def test_class_fulfils_the_contract(self) -> None:
-        faults = contract_faults(self.workload)
-        _require(not faults, "; ".join(faults))
-
-    def test_instances_can_be_pickled(self) -> None:
-        try:
-            copy = pickle.loads(pickle.dumps(self.workload()))
-        except Exception as error:
-            raise AssertionError(
-                f"An instance cannot be sent to a worker: {type(error).__name__}: {error}. "
-                "Keep no files, locks or lambdas in it, and define its class in a module."
-            ) from error
-        _require(type(copy) is self.workload, "Pickling gives an instance of another class.")
-
     def test_sets_agree_in_shape_and_type(self) -> None:
         data = self._data(self._defaults())
         for split in _splits(data):
-            _require(len(split) > 0, "A set is empty.")
+            require(len(split) > 0, "A set is empty.")
             for tensor, of_pool in (
                 (split.inputs, data.train.inputs),
                 (split.targets, data.train.targets),
             ):
-                _require(tensor.device.type == "cpu", f"data are on {tensor.device}, not the CPU.")
-                _require(
+                require(tensor.device.type == "cpu", f"data are on {tensor.device}, not the CPU.")
+                require(
                     (tensor.dtype, tensor.shape[1:]) == (of_pool.dtype, of_pool.shape[1:]),
                     f"A set holds {tensor.dtype} {tuple(tensor.shape[1:])}, "
                     f"the pool {of_pool.dtype} {tuple(of_pool.shape[1:])}.",
                 )
-                _require(
+                require(
                     not tensor.is_floating_point() or bool(tensor.isfinite().all()),
                     "Data hold values that are not finite.",
                 )
@@ -121,7 +86,7 @@ class WorkloadConformance:
         sets = [_row_hashes(split.inputs) for split in _splits(self._data(self._defaults()))]
         for first, second in ((0, 1), (0, 2), (1, 2)):
             shared = len(sets[first] & sets[second])
-            _require(
+            require(
                 not shared,
                 f"{shared} inputs are both in the {names[first]} and the {names[second]}. Where "
                 "that is by design, set inputs_may_repeat = True.",
@@ -130,9 +95,9 @@ class WorkloadConformance:
     def test_a_fresh_process_sees_the_same(self) -> None:
         axes = self._defaults()
         here = _digest(self.workload, axes, self._sizes()[-1])
-        there = _digest_in_fresh_process(self.workload, axes, self._sizes()[-1])
+        there = in_fresh_process(_digest, self.workload, axes, self._sizes()[-1])
         for what, value in here.items():
-            _require(
+            require(
                 there[what] == value,
                 f"{what} differ between processes. Draw randomness from what the method is given "
                 "or from a fixed seed, never from global state or the order of a set.",
@@ -144,17 +109,17 @@ class WorkloadConformance:
         for axis in self.workload.axes:
             other = {**defaults, axis.name: self._other_value(axis)}
             after = _digest(self.workload, other, self._sizes()[-1])
-            _require(
+            require(
                 any(before[what] != after[what] for what in TRAINED_ON),
                 f"Axis {axis.name!r} changes nothing between {axis.default!r} and "
                 f"{other[axis.name]!r}: none of {', '.join(TRAINED_ON)}.",
             )
-            _require(
+            require(
                 before["data"] == after["data"]
                 or before["data_fingerprint"] != after["data_fingerprint"],
                 f"Axis {axis.name!r} changes the data, but not their data_fingerprint.",
             )
-            _require(
+            require(
                 _digest(self.workload, defaults, self._sizes()[-1]) == before,
                 f"Asking for {axis.name!r} = {other[axis.name]!r} changed the data at the default.",
             )
@@ -164,14 +129,14 @@ class WorkloadConformance:
         pool = self._data(axes).train
         kept = pool.targets.clone()
         first = self.workload().training_targets(pool.targets, axes, stream("conformance"))
-        _require(torch.equal(pool.targets, kept), "training_targets changes its argument.")
+        require(torch.equal(pool.targets, kept), "training_targets changes its argument.")
         second = self.workload().training_targets(pool.targets, axes, stream("conformance"))
-        _require(
+        require(
             (first.dtype, first.shape) == (kept.dtype, kept.shape),
             f"training_targets returns {first.dtype} {tuple(first.shape)}, "
             f"given {kept.dtype} {tuple(kept.shape)}.",
         )
-        _require(
+        require(
             torch.equal(first, second),
             "training_targets differs for the same stream: all its randomness must come from it.",
         )
@@ -181,15 +146,15 @@ class WorkloadConformance:
         inputs = self._data(axes).train.inputs[:SAMPLE]
         kept = inputs.clone()
         changed = _training_inputs(self.workload, axes, inputs)
-        _require(torch.equal(inputs, kept), "training_inputs changes its argument.")
-        _require(
+        require(torch.equal(inputs, kept), "training_inputs changes its argument.")
+        require(
             (changed.dtype, changed.shape) == (kept.dtype, kept.shape),
             f"training_inputs returns {changed.dtype} {tuple(changed.shape)}, "
             f"given {kept.dtype} {tuple(kept.shape)}.",
         )
         first = len(inputs) // 2
         half = _training_inputs(self.workload, axes, inputs[first:], first)
-        _require(
+        require(
             torch.equal(half, changed[first:]),
             "What training_inputs makes of an example depends on the others, or on draws that are "
             "not its own: draw with `draw` alone, and compute row by row.",
@@ -206,14 +171,14 @@ class WorkloadConformance:
                 ("error", self.workload().error(outputs, targets)),
                 *((f"metrics[{name!r}]", values) for name, values in metrics.items()),
             ):
-                _require(
+                require(
                     values.shape == (len(targets),),
                     f"{what} has shape {tuple(values.shape)} for {len(targets)} examples; "
                     f"it must be ({len(targets)},), one value an example.",
                 )
-                _require(bool(values.float().isfinite().all()), f"{what} is not finite.")
+                require(bool(values.float().isfinite().all()), f"{what} is not finite.")
             error = self.workload().error(outputs, targets).float()
-            _require(
+            require(
                 bool(((error >= 0) & (error <= 1)).all()),
                 f"error lies in [{error.min():g}, {error.max():g}]; it must lie in [0, 1].",
             )
@@ -226,7 +191,7 @@ class WorkloadConformance:
             alone = function(outputs[:1], targets[:1])
             together = function(outputs, targets)[:1]
             # Rounding of one float32 sum may depend on how many rows are computed at once.
-            _require(
+            require(
                 torch.allclose(alone.float(), together.float(), rtol=1e-4, atol=1e-6),
                 f"The {what} of the first example is {alone.tolist()} alone, "
                 f"{together.tolist()} among others.",
@@ -238,7 +203,7 @@ class WorkloadConformance:
         self.workload().loss(outputs, targets).mean().backward()  # type: ignore[no-untyped-call]
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
-                _require(
+                require(
                     parameter.grad is not None and bool(parameter.grad.count_nonzero()),
                     f"No gradient reaches parameter {name!r}: it is never trained.",
                 )
@@ -246,18 +211,18 @@ class WorkloadConformance:
     def test_initialization_follows_the_forked_generator(self) -> None:
         size = self._sizes()[-1]
         first = _parameters(self._model(size, seed=0))
-        with _generators_moved():
+        with generators_moved():
             again = _parameters(self._model(size, seed=0))
         other = _parameters(self._model(size, seed=1))
         for name, value in first.items():
-            _require(
+            require(
                 torch.equal(value, again[name]),
                 f"Parameter {name!r} differs for the same seed: draw from torch's generator only.",
             )
         random_ones = [
             name for name, value in first.items() if bool((value != value.flatten()[0]).any())
         ]
-        _require(
+        require(
             not random_ones or any(not torch.equal(first[n], other[n]) for n in random_ones),
             "The initialization is the same for every seed: the model must not seed a generator.",
         )
@@ -279,7 +244,7 @@ class WorkloadConformance:
             declared = self.workload.chance_error
             # The best of many guesses is below chance by sampling, hence the floor of 1 %.
             allowed = 0.01 + STANDARD_ERRORS * (declared * (1 - declared) / len(validation)) ** 0.5
-            _require(
+            require(
                 abs(best - declared) <= allowed,
                 f"chance_error is declared as {declared:g}, but at {axes} the best constant guess "
                 f"has {best:.4g} on the validation set (allowed: ± {allowed:.2g}).",
@@ -289,22 +254,7 @@ class WorkloadConformance:
         workload, recipe = self.workload(), self._recipe()
         shard = training_shard(workload, recipe, self._data(self._defaults()).train)
         initial = evaluate(workload, initial_model(workload, recipe), shard).loss
-        result = train(workload, recipe, device="cpu")
-        _require(
-            result.status is TrainingStatus.COMPLETED
-            and result.train_loss is not None
-            and result.train_loss < initial,
-            f"After {recipe.steps} steps at rate {recipe.learning_rate:g} the training loss is "
-            f"{result.train_loss} ({result.status}); it was {initial:g}. Where the rate does not "
-            "suit the task, set learning_rate or steps.",
-        )
-
-    def test_training_twice_gives_the_same_result(self) -> None:
-        first, _, second = (
-            _without_time(train(self.workload(), replace(self._recipe(), seed=seed), device="cpu"))
-            for seed in (0, 1, 0)
-        )
-        _require(first == second, "The same recipe gave two results in one process.")
+        self._require_lower_loss(self.trained(recipe), initial, "it was")
 
     def test_global_generators_stay_as_they_are(self) -> None:
         workload, axes = self.workload(), self._defaults()
@@ -323,43 +273,10 @@ class WorkloadConformance:
             ("error", lambda: workload.error(outputs, some_targets)),
             ("train", lambda: train(workload, self._recipe(), device="cpu")),
         ):
-            with _generators_moved():
-                before = _generator_states()
-                action()
-                unchanged = _generator_states() == before
-            _require(
-                unchanged,
-                f"{what} uses or seeds a global random generator (of random, NumPy or torch).",
-            )
-
-    def _defaults(self) -> dict[str, AxisValue]:
-        return {a.name: a.cast(a.default) for a in sorted(self.workload.axes, key=lambda a: a.name)}
+            generators_kept(what, action)
 
     def _data(self, axes: Mapping[str, AxisValue]) -> Data:
         return self.workload().data(axes)
-
-    def _sizes(self) -> tuple[AxisValue, ...]:
-        axis = self.workload.model_size
-        if self.sizes:
-            return self.sizes
-        if axis.choices:
-            return axis.choices[:2]
-        if not np.isfinite(axis.minimum) or axis.kind is AxisKind.TEXT or axis.minimum <= 0:
-            raise AssertionError(f"model_size allows {axis.allowed()}: set `sizes` in the test.")
-        return axis.cast(axis.minimum), axis.cast(min(16 * axis.minimum, axis.maximum))
-
-    def _other_value(self, axis: Axis) -> AxisValue:
-        if axis.name in self.other_values:
-            return axis.cast(self.other_values[axis.name])
-        candidates: list[Any] = [*axis.choices]
-        if axis.kind is not AxisKind.TEXT:
-            default: Any = axis.default
-            candidates += [default * 2, default / 2, default + 1, axis.minimum, axis.maximum]
-        for candidate in candidates:
-            with contextlib.suppress(AxisError):
-                if axis.cast(candidate) != axis.cast(axis.default):
-                    return axis.cast(candidate)
-        raise AssertionError(f"No second value of axis {axis.name!r} is known: set other_values.")
 
     def _model(self, size: AxisValue, seed: int = 0) -> nn.Module:
         with forked_torch_generator("conformance", seed):
@@ -368,26 +285,6 @@ class WorkloadConformance:
     def _outputs(self, model: nn.Module, split: Split) -> tuple[Tensor, Tensor]:
         with forked_torch_generator("conformance", "dropout"):
             return model(split.inputs[:SAMPLE]), split.targets[:SAMPLE]
-
-    def _recipe(self) -> Recipe:
-        pool = self._data(self._defaults()).train
-        return Recipe(
-            train_examples=min(SAMPLE, len(pool)),
-            model_size=self._sizes()[-1],
-            batch_size=min(32, len(pool)),
-            learning_rate=self.learning_rate,
-            momentum=0.5,
-            steps=self.steps,
-            seed=0,
-            axes=tuple(self._defaults().items()),
-            evaluation_schedule="geometric:3",
-        )
-
-
-def _require(condition: bool, message: str) -> None:
-    """Fail with `message`; unlike `assert`, also under `python -O`."""
-    if not condition:
-        raise AssertionError(message)
 
 
 def _splits(data: Data) -> tuple[Split, Split, Split]:
@@ -401,32 +298,6 @@ def _row_hashes(inputs: Tensor) -> set[bytes]:
 
 def _parameters(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in model.named_parameters()}
-
-
-def _without_time(result: TrainingResult) -> TrainingResult:
-    return replace(result, wall_seconds=0.0)
-
-
-def _generator_states() -> tuple[Any, ...]:
-    return (
-        random.getstate(),
-        pickle.dumps(np.random.get_state()),
-        torch.get_rng_state().numpy().tobytes(),
-    )
-
-
-@contextlib.contextmanager
-def _generators_moved() -> Iterator[None]:
-    """Run the block with all global generators in a state that nobody else sets, then restore."""
-    python, numpy = random.getstate(), np.random.get_state()
-    random.seed(4711)
-    np.random.seed(4711)
-    try:
-        with forked_torch_generator("conformance", "moved"):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
 
 
 def _digest(kind: type[Workload], axes: Mapping[str, AxisValue], size: AxisValue) -> dict[str, str]:
@@ -457,42 +328,3 @@ def _training_inputs(
         return words.reshape(SAMPLE, number)[first : first + len(inputs)]
 
     return kind().training_inputs(inputs, axes, draw)
-
-
-def _environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": "4711"}
-
-
-def _digest_in_fresh_process(
-    kind: type[Workload], axes: Mapping[str, AxisValue], size: AxisValue
-) -> dict[str, str]:
-    call = [kind.__module__, inspect.getfile(kind), kind.__qualname__, dict(axes), size]
-    script = "import sys; from workloads.testing import _answer; _answer(sys.argv[1])"
-    process = subprocess.run(
-        [sys.executable, "-c", script, json.dumps(call)],
-        env=_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    _require(process.returncode == 0, f"In a fresh process:\n{process.stderr}")
-    answer: dict[str, str] = json.loads(process.stdout.splitlines()[-1])
-    return answer
-
-
-def _answer(call: str) -> None:
-    """Write the digest that the parent process asks for: the body of the fresh process."""
-    module_name, file, qualified_name, axes, size = json.loads(call)
-    if importlib.util.find_spec(module_name.partition(".")[0]) is not None:
-        module = importlib.import_module(module_name)
-    else:  # a test file, which pytest imports by its path
-        spec = importlib.util.spec_from_file_location(module_name, file)
-        if spec is None or spec.loader is None:
-            raise ImportError(f"{file} cannot be imported")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[module_name] = module
-        spec.loader.exec_module(module)
-    kind: Any = module
-    for part in qualified_name.split("."):
-        kind = getattr(kind, part)
-    sys.stdout.write(json.dumps(_digest(kind, axes, size)) + "\n")

@@ -1,0 +1,160 @@
+"""Workloads with a loop of their own: the suite, and what happens when the loop breaks its word."""
+
+from collections.abc import Generator
+from typing import Any
+
+import numpy as np
+import pytest
+from typing_extensions import override
+
+from tests.workloads.own_loops import SklearnDigits, Streamed
+from workloads.errors import WorkloadError
+from workloads.outcome import Score, TrainingStatus
+from workloads.recipe import Recipe
+from workloads.self_trained import CellRun, Finals, Look
+from workloads.testing import SelfTrainedConformance
+from workloads.training.arithmetic import Arithmetic, choose_arithmetic
+from workloads.training.own_loop import run_own_loop
+
+RECIPE = Recipe(
+    train_examples=64,
+    model_size=4,
+    batch_size=16,
+    learning_rate=0.1,
+    momentum=0.5,
+    steps=8,
+    seed=3,
+    axes=(("noise", 0.1),),
+    evaluation_schedule="geometric:3",
+)
+FINE = Score(0.5, 0.25)
+
+
+class TestSklearnDigits(SelfTrainedConformance):
+    workload = SklearnDigits
+    sizes = (4, 32)
+
+
+class TestStreamed(SelfTrainedConformance):
+    workload = Streamed
+    sizes = (1, 8)
+    steps = 120
+
+
+def test_batches_are_epochs_of_the_shard() -> None:
+    run = CellRun(SklearnDigits(), RECIPE)
+    batches = list(run.batches())
+    assert [batch.step for batch in batches] == list(range(8))
+    assert {batch.learning_rate for batch in batches} == {0.1}
+    first, second = (
+        np.concatenate([batch.examples for batch in some]) for some in (batches[:4], batches[4:])
+    )
+    assert sorted(first) == sorted(second) == sorted(run.shard)
+    assert list(first) != list(second)
+
+
+def test_shards_of_one_seed_are_nested() -> None:
+    small, large = (
+        CellRun(SklearnDigits(), Recipe(**{**vars(RECIPE), "train_examples": n})).shard
+        for n in (64, 640)
+    )
+    assert list(large[:64]) == list(small)
+
+
+def test_it_is_never_stacked() -> None:
+    choice = choose_arithmetic(Streamed(), 4, (), 16)
+    assert choice.arithmetic is Arithmetic.OWN_LOOP
+    assert not choice.arithmetic.stacks
+
+
+class _Scripted(Streamed):
+    """Yields what it is told to."""
+
+    said: tuple[Any, ...] = ()
+    returned: Any = Finals(train=FINE, test=FINE)
+
+    @override
+    def train(self, run: CellRun) -> Generator[Look | None, None, Finals]:
+        yield from self.said
+        return self.returned
+
+
+def _looks(*losses: float) -> tuple[Look, ...]:
+    return tuple(Look(train_loss=loss, validation=FINE) for loss in losses)
+
+
+def test_what_the_loop_says_is_the_result() -> None:
+    class Good(_Scripted):
+        said = (None, *_looks(0.9, 0.8), None, *_looks(0.7))
+        returned = Finals(train=Score(0.4, 0.1), test=Score(0.6, 0.3, {"top5": 0.2}))
+
+    pauses: list[None] = []
+    result = run_own_loop(Good(), RECIPE, "cpu", lambda: pauses.append(None))
+    assert result.status is TrainingStatus.COMPLETED
+    assert [look.step for look in result.curve] == [4, 6, 8]
+    assert [look.train_loss for look in result.curve] == [0.9, 0.8, 0.7]
+    assert (result.train_error, result.validation_error, result.test_error) == (0.1, 0.25, 0.3)
+    assert (result.steps, result.examples_seen, result.epochs) == (8, 128, 2.0)
+    assert result.workload_metrics == {"test_top5": 0.2}
+    assert len(pauses) == 5
+
+
+@pytest.mark.parametrize(
+    ("said", "returned"),
+    [
+        (_looks(0.9, float("nan"), 0.7), Finals(train=FINE, test=FINE)),
+        (
+            (*_looks(0.9), Look(train_loss=0.8, validation=Score(float("inf"), 0.5))),
+            Finals(train=FINE, test=FINE),
+        ),
+        (_looks(0.9, 0.8, 0.7), Finals(train=Score(float("nan"), 0.5), test=FINE)),
+    ],
+)
+def test_what_is_not_finite_diverged(said: tuple[Look, ...], returned: Finals) -> None:
+    class Blown(_Scripted):
+        pass
+
+    Blown.said, Blown.returned = said, returned
+    result = run_own_loop(Blown(), RECIPE, "cpu")
+    assert result.status is TrainingStatus.DIVERGED
+    assert result.test_error == Blown.chance_error
+    assert result.steps == result.curve[-1].step
+
+
+@pytest.mark.parametrize(
+    ("said", "returned", "message"),
+    [
+        (_looks(0.9, 0.8), Finals(train=FINE, test=FINE), "ended after 2 looks of 3"),
+        (_looks(0.9, 0.8, 0.7, 0.6), Finals(train=FINE, test=FINE), "more than 3 looks"),
+        (_looks(0.9, 0.8, 0.7), None, "returned None; it must return Finals"),
+        (({"loss": 1},), None, "it must yield a Look, or None"),
+        (
+            (Look(train_loss=0.9, validation=Score(1.0, 1.5)),),
+            None,
+            "an error of 1.5; it must lie in",
+        ),
+    ],
+)
+def test_a_loop_that_breaks_its_word_is_told(said: Any, returned: Any, message: str) -> None:
+    class Broken(_Scripted):
+        pass
+
+    Broken.said, Broken.returned = said, returned
+    with pytest.raises(WorkloadError, match=message):
+        run_own_loop(Broken(), RECIPE, "cpu")
+
+
+def test_a_loop_must_be_a_generator() -> None:
+    class Plain(Streamed):
+        def train(self, run: CellRun) -> Any:
+            return Finals(train=FINE, test=FINE)
+
+    with pytest.raises(WorkloadError, match="it must be a generator"):
+        run_own_loop(Plain(), RECIPE, "cpu")
+
+
+def test_what_the_loop_raises_travels() -> None:
+    with pytest.raises(ValueError, match="allowed: 'sgd'"):
+        run_own_loop(
+            SklearnDigits(), Recipe(**{**vars(RECIPE), "optimizer": "adam", "axes": ()}), "cpu"
+        )
