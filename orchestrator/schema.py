@@ -217,7 +217,12 @@ _CELLS = [
     ),
     _PACK_ID,
     _field(c.PACKED_CELLS, COUNT, "cells", "cells that trained together in the pack"),
-    _field(c.ARITHMETIC, TEXT, "name", "arithmetic path: stacked, one by one, or the workload's own loop"),
+    _field(
+        c.ARITHMETIC,
+        TEXT,
+        "name",
+        "arithmetic path: stacked, one by one, or the workload's own loop",
+    ),
     _field(c.DEVICE_NAME, TEXT, "name", "device that trained the cell"),
     _field(c.HOST, TEXT, "name", "machine that trained the cell"),
     _field(c.STARTED_AT, TIME, "UTC", "when the attempt that ended began"),

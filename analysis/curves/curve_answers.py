@@ -81,9 +81,4 @@ def _model_sizes(fit: PowerLawFit, cells: pd.DataFrame) -> ModelSizeLaw:
     counted = columns.PARAMETER_COUNT in cells
     size = columns.PARAMETER_COUNT if counted else columns.MODEL_SIZE
     others = [name for name in fit.choose if name != columns.MODEL_SIZE]
-    if others:
-        raise FitError(
-            f"The grid varies {', '.join(others)} too, and the best model size may depend on it. "
-            f"Select one value, and call fit_model_size_law."
-        )
-    return fit_model_size_law(cells, fit.x, fit.y, model_size=size)
+    return fit_model_size_law(cells, fit.x, fit.y, model_size=size, choose=others)

@@ -65,6 +65,8 @@ class CurvePoints:
     """(n,) sizes used."""
     log_error: NDArray[np.float64]
     """(n, choices, seeds) log errors at the sizes used; NaN where there is no cell."""
+    choices: tuple[tuple[object, ...], ...]
+    """Values of the columns of `choose`, for each choice."""
     envelope: Envelope
     """The best choice at the sizes used."""
     seeds: tuple[object, ...]
@@ -164,6 +166,7 @@ def curve_points(
         table=table,
         size=np.asarray(sizes[used], dtype=float),
         log_error=comparable[used][:, :, scored],
+        choices=tuple(choices),
         envelope=Envelope(
             envelope.log_error[used][:, scored],
             envelope.choice[used][:, scored],

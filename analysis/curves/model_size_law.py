@@ -7,7 +7,8 @@ bound at an edge. Source of the law: Hestness et al. 2017, §3 (arXiv:1712.00409
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -19,6 +20,7 @@ from analysis import columns
 from analysis.batches.batch_grid import BatchGrid
 from analysis.batches.optimum import ALPHA, OptimumLabel, Peaks, find_peaks
 from analysis.curves.curve_points import CurvePoints, curve_points
+from analysis.curves.envelope import cross_fit
 from analysis.errors import FitError
 from analysis.fits.censored_regression import fit_interval_censored
 from analysis.fits.jackknife import Jackknife
@@ -151,6 +153,7 @@ def fit_model_size_law(
     y: str = columns.BEST_VALIDATION_ERROR,
     *,
     model_size: str = columns.PARAMETER_COUNT,
+    choose: Sequence[str] = (),
     seed: str = columns.SEED,
     alpha: float = ALPHA,
     chance_error: float | None = None,
@@ -166,6 +169,7 @@ def fit_model_size_law(
     t with S - 1 degrees. With 8 shards of factor 2 and 5 or 10 seeds the nominal 95 % intervals
     covered .91 to .98 and the bias was below .01 (octave grids at random phase, symmetric and
     asymmetric curves, a third to half of the shards censored, seeds that shift their exponent).
+    With a rate to choose of three about as good they covered .98 and .99.
 
     Where that regression cannot be made (as on a grid of factor 4, which has no vertices), every
     β_p of a line through the intervals of all shards is kept, the intervals at a level of
@@ -176,6 +180,8 @@ def fit_model_size_law(
         x: column of shard sizes m > 0.
         y: column of the error.
         model_size: column of model sizes s > 0, such as numbers of parameters.
+        choose: columns, such as the learning rate, whose best value stands for each shard and model
+            size: chosen by the other seeds, as in `fit_power_law`, and anew in every fold.
         seed: column of the replicate, shared across sizes.
         alpha: level at which a model size counts as worse.
         chance_error: as in `fit_power_law`.
@@ -190,20 +196,19 @@ def fit_model_size_law(
         x=x,
         y=y,
         seed=seed,
-        choose=[model_size],
+        choose=[model_size, *choose],
         chance_error=chance_error,
         validation_examples=validation_examples,
     )
     _check(cells, points, x, model_size)
-    grid = _grid(points, np.unique(cells[model_size].to_numpy(dtype=float)))
     seeds = len(points.seeds)
-    folds = np.concatenate([np.ones((1, seeds), dtype=bool), ~np.eye(seeds, dtype=bool)])
-    peaks = find_peaks(grid, folds, alpha=alpha)
+    grid = _grid(points, points.log_error)
+    peaks = _remade_peaks(points, alpha) if choose else find_peaks(grid, _folds(seeds), alpha=alpha)
     octaves = np.log2(points.size)
     estimates = _regress(octaves, peaks)
     label = peaks.label
     if estimates is None:
-        strict = find_peaks(grid, folds[:1], alpha=alpha / len(octaves))
+        strict = find_peaks(grid, _folds(seeds)[:1], alpha=alpha / len(octaves))
         bounds = _feasible_slopes(octaves, strict.lower, strict.upper)
     else:
         jackknife = Jackknife(estimates[0], estimates[1:])
@@ -251,9 +256,32 @@ def _check(cells: pd.DataFrame, points: CurvePoints, x: str, model_size: str) ->
         raise FitError(f"{len(points.seeds)} seeds; 3 are needed for a jackknife of the choice.")
 
 
-def _grid(points: CurvePoints, sizes: Floats) -> BatchGrid:
-    """Return the log errors as a grid: shards are groups, model sizes stand for batch sizes."""
-    errors = points.log_error.transpose(2, 0, 1)
+def _folds(seeds: int) -> NDArray[np.bool_]:
+    """Return (1 + S, S) which seeds take part: all, and all but each."""
+    return np.concatenate([np.ones((1, seeds), dtype=bool), ~np.eye(seeds, dtype=bool)])
+
+
+def _remade_peaks(points: CurvePoints, alpha: float) -> Peaks:
+    """Return the optima of all folds, the other choices being made anew in each."""
+    found = []
+    for keep in _folds(len(points.seeds)):
+        grid = _grid(points, points.log_error[:, :, keep])
+        found.append(find_peaks(grid, keep[None, keep], alpha=alpha))
+    whole, *rest = found
+    estimate = np.concatenate([whole.estimate, *(peaks.estimate for peaks in rest)])
+    # Labels are those of all seeds, as everywhere.
+    return replace(whole, estimate=np.where(np.isfinite(whole.estimate), estimate, np.nan))
+
+
+def _grid(points: CurvePoints, log_error: Floats) -> BatchGrid:
+    """Return (n, choices, seeds) log errors as a grid of the best other choices.
+
+    Shards are groups, model sizes stand for batch sizes.
+    """
+    size_of = np.array([choice[0] for choice in points.choices], dtype=float)
+    sizes = np.unique(size_of)
+    best = [cross_fit(log_error[:, size_of == size]).log_error for size in sizes]
+    errors = np.stack(best, axis=2).transpose(1, 0, 2)
     present = np.isfinite(errors).all(axis=0)
     # Present sizes first, in their order.
     order = np.argsort(~present, axis=1, kind="stable")
@@ -266,7 +294,7 @@ def _grid(points: CurvePoints, sizes: Floats) -> BatchGrid:
         batch_sizes=np.take_along_axis(values, order, axis=1)[:, :width],
         errors=errors[:, :, :width],
         chance_error=np.nanmax(errors, axis=(0, 2)),
-        seeds=points.seeds,
+        seeds=points.seeds[: log_error.shape[2]],
         cells=pd.DataFrame(),
         excluded=pd.DataFrame(),
     )

@@ -173,6 +173,30 @@ def test_the_result_is_printable_and_strict_json() -> None:
     assert law.conf_int().loc["beta", "upper"] == math.inf
 
 
+def test_the_best_of_other_choices_stands_for_each_model_size() -> None:
+    rng = np.random.default_rng(11)
+    octaves = grid(rng)
+    # At each shard and size another rate is best, by .3 in log error, which is much of a valley.
+    good, bad = cells(octaves, rng), cells(octaves, rng)
+    bad["best_validation_error"] *= math.exp(0.3)
+    turn = rng.integers(0, 2, (len(SHARDS), len(octaves)))
+    place = [
+        turn[np.searchsorted(SHARDS, m), np.searchsorted(2**octaves, s)]
+        for m, s in zip(good["train_examples"], good["parameter_count"], strict=True)
+    ]
+    both = pd.concat(
+        [good.assign(learning_rate=place), bad.assign(learning_rate=1 - np.array(place))]
+    )
+    law = fit_model_size_law(both, choose=["learning_rate"])
+    assert law.status is ModelSizeStatus.ESTIMATED
+    alone = fit_model_size_law(good)
+    assert law.beta == pytest.approx(alone.beta, abs=0.01)
+    assert law.standard_error == pytest.approx(alone.standard_error, rel=0.3)
+    assert law.n_cells == 2 * alone.n_cells
+    with pytest.raises(FitError, match="learning_rate"):
+        fit_model_size_law(both)
+
+
 def test_what_cannot_be_fitted_is_refused() -> None:
     rng = np.random.default_rng(10)
     table = cells(np.arange(5.0, 13), rng)
