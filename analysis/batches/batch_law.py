@@ -57,8 +57,11 @@ class LawCollapse:
     """Like `BatchSizeLaw.exponents`."""
     curves: pd.DataFrame
     """One row a batch size of a group that takes part: `group` (row of `optima`), `log2_batch`,
-    `mean_error`, `octaves_from_optimum` (by the law), `scaled_error` (less the group's level, over
-    its height) and `shape` (the common one there)."""
+    `mean_error`, `octaves_from_optimum` (by the law, over the group's width), `scaled_error` (less
+    the group's level, over its height) and `shape` (the common one there)."""
+    stretched: bool
+    """Whether the curves were given widths, powers of the factors, because one did not fit. Such a
+    width is not told well from the height: it is no finding of its own."""
     lack_of_fit: float
     """p-value of all curves having one shape, by their residual against the noise of seeds."""
     failure: str
@@ -204,6 +207,7 @@ class BatchSizeLaw:
             "peaks": json_value(self.peaks.to_dict(orient="index")),
             "collapse": {
                 "exponents": json_value(self.collapse.exponents.to_dict(orient="index")),
+                "stretched": self.collapse.stretched,
                 "lack_of_fit": json_value(self.collapse.lack_of_fit),
                 "failure": self.collapse.failure or None,
             },
@@ -351,6 +355,7 @@ def _collapse(peaks: Peaks, regression: CollapseRegression, freedom: int) -> Law
     return LawCollapse(
         exponents=_exponents_frame(regression, freedom),
         curves=curves.astype({"group": int}),
+        stretched=regression.stretched,
         lack_of_fit=regression.lack_of_fit,
         failure=regression.failure,
     )
@@ -429,6 +434,11 @@ def _flags(
         flags.append(
             "The curves have not one shape: the collapse leaves more than the noise of seeds "
             f"explains (p = {collapse.lack_of_fit:.1g}), and its exponents have no intervals."
+        )
+    if collapse.stretched:
+        flags.append(
+            "The curves have not one width: the collapse also stretches them, by powers of the "
+            "factors, which about doubles its standard errors."
         )
     if edge.near_share > NEAR_SHARE:
         flags.append(

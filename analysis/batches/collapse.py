@@ -7,10 +7,12 @@ begins to fail, not where it is best.
 
 Every point of a curve helps, where a regression of optima takes three: standard errors are a third
 to a fifth of that one's. In exchange it needs one shape for all. Curves that widen by 15 % for
-each octave of N move N's exponent by about .05, and optima hardly at all.
+each octave of N move N's exponent by about .05, and optima hardly at all. Where one shape does not
+fit, `stretched` curves may have a width that is a power of the factors too.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,15 @@ from numpy.typing import NDArray
 
 from analysis.batches.curve_shape import DEGREE, CurveShape, spline_basis
 
-__all__ = ["WINDOW", "Collapse", "Curves", "collapse_curves", "common_shape"]
+__all__ = [
+    "WINDOW",
+    "Collapse",
+    "Curves",
+    "collapse_curves",
+    "common_shape",
+    "stretch_gain",
+    "stretched_collapse",
+]
 
 Floats = NDArray[np.float64]
 
@@ -38,6 +48,8 @@ LEAST_HEIGHT = 0.02
 """Of the mean height. A flat curve speaks of no place; a negative height would turn it over."""
 STEPS = 60
 CONVERGED_OCTAVES = 1e-6
+PIVOTS = 3
+"""Times that a stretched collapse is repeated about the optimum that the one before found."""
 SHAPE_OCTAVES = 1e-2
 """Precision of the single groups' places where the shape alone is wanted."""
 RANK = 1e-9
@@ -76,10 +88,15 @@ class Collapse:
 
     exponents: Floats
     """(d,) octaves by which the optimum moves for an octave of each factor."""
+    stretches: Floats
+    """(d,) octaves by which a curve's width grows for an octave of each factor; (0,) where all
+    curves have one width."""
     shape: CurveShape
     """Of which every group's curve is a moved, raised and stretched copy."""
     origin: Floats
     """(G,) log₂B at which each group's curve has the shape's u = 0."""
+    width: Floats
+    """(G,) octaves of log₂B for one of u; 1 where all curves have one width."""
     height: Floats
     """(G,) heights, of mean 1; NaN for a group that takes no part."""
     pieces: int
@@ -92,17 +109,17 @@ class Collapse:
     @property
     def optimum(self) -> Floats:
         """(G,) log₂B_opt of each group by the law."""
-        return self.origin + self.shape.lowest
+        return self.origin + self.shape.lowest * self.width
 
     def points(self, curves: Curves) -> dict[str, NDArray[Any]]:
         """Return the points that count, one after the other, as they lie on the shape.
 
-        Keys: `group`, `log2_batch`, `mean_error`, `octaves_from_optimum` (by the law),
-        `scaled_error` (less the group's level, over its height), `shape` (there).
+        Keys: `group`, `log2_batch`, `mean_error`, `octaves_from_optimum` (by the law, over the
+        group's width), `scaled_error` (less the group's level, over its height), `shape` (there).
         """
         group, place = np.nonzero(curves.counts)
         octave, mean = curves.octave[group, place], curves.mean[group, place]
-        u = octave - self.origin[group]
+        u = (octave - self.origin[group]) / self.width[group]
         shape = self.shape.value(u) - self.shape.value(np.array(self.shape.lowest))
         number = np.bincount(group, minlength=len(self.height))
         own = mean - self.height[group] * shape
@@ -125,7 +142,39 @@ def collapse_curves(
     `start`: (d,) exponents to begin with. `centre`: (G,) log₂B_opt to begin with. `pieces`: of the
     spline; by default as many as predict held-out groups best.
     """
-    return _Points(curves, factors, start, centre).collapse(pieces, start, CONVERGED_OCTAVES)
+    points = _Points(curves, factors, start, centre)
+    return points.collapse(pieces, _Moves(start), CONVERGED_OCTAVES)
+
+
+def stretched_collapse(
+    curves: Curves, factors: Floats, start: Collapse, centre: Floats, *, refit: bool = False
+) -> Collapse:
+    """Return the collapse in which the curves' widths are powers of the factors too.
+
+    `start`: to begin with. `refit`: keep the number of its spline's pieces; else they are chosen
+    again once the widths are known.
+    """
+    points = _Points(curves, factors, start.exponents, centre)
+    stretches = start.stretches if len(start.stretches) else np.zeros(factors.shape[1])
+    moves, pieces = _Moves(start.exponents, stretches), start.pieces
+    found = start
+    for _ in range(1 if refit else PIVOTS):
+        # Widths stretch curves about u = 0, which must be the optimum for that to move by a law.
+        points.zero = float(found.optimum[points.takes_part].mean())
+        found = points.collapse(pieces, moves, CONVERGED_OCTAVES)
+        moves = _Moves(found.exponents, found.stretches)
+        pieces = points.simplest(moves)
+    return found
+
+
+def stretch_gain(curves: Curves, factors: Floats, found: Collapse, centre: Floats) -> float:
+    """Return by how much widths would lower the sum of squares of a collapse without, to 2nd order.
+
+    A score test: one step from the collapse, none from a fit with widths.
+    """
+    points = _Points(curves, factors, found.exponents, centre)
+    moves = _Moves(found.exponents, np.zeros(factors.shape[1]))
+    return _State(points, moves, found.shape).gain()
 
 
 def common_shape(curves: Curves, centre: Floats) -> Collapse:
@@ -136,7 +185,24 @@ def common_shape(curves: Curves, centre: Floats) -> Collapse:
     moving = np.flatnonzero(curves.groups)
     own = np.eye(len(centre))[:, moving[1:]]
     start = centre[moving[1:]] - centre[moving[0]]
-    return _Points(curves, own, start, centre).collapse(None, start, SHAPE_OCTAVES)
+    return _Points(curves, own, start, centre).collapse(None, _Moves(start), SHAPE_OCTAVES)
+
+
+@dataclass(frozen=True, eq=False)
+class _Moves:
+    """What brings curves onto one another: (d,) exponents and as many stretches, or none."""
+
+    exponents: Floats
+    stretches: Floats = field(default_factory=lambda: np.empty(0))
+
+    @property
+    def number(self) -> int:
+        return len(self.exponents) + len(self.stretches)
+
+    def after(self, step: Floats) -> "_Moves":
+        """Return these plus the (number,) `step`."""
+        d = len(self.exponents)
+        return _Moves(self.exponents + step[:d], self.stretches + step[d:])
 
 
 class _Points:
@@ -152,7 +218,7 @@ class _Points:
         self.zero = float(begun[self.takes_part].mean())
         self.y = self.within(curves.mean[self.group, place])
 
-    def collapse(self, pieces: int | None, start: Floats, precision: float) -> Collapse:
+    def collapse(self, pieces: int | None, start: _Moves, precision: float) -> Collapse:
         """Return the least-squares collapse from `start`: Gauss-Newton steps, each not worse."""
         if pieces is None:
             pieces = self.simplest(start)
@@ -160,52 +226,69 @@ class _Points:
         for _ in range(STEPS):
             step = state.step()
             following = state.moved(step)
-            while following.loss > state.loss and _octaves_moved(step, start) > precision:
+            while following.loss > state.loss and _octaves_moved(step, start.number) > precision:
                 step = step / 2
                 following = state.moved(step)
             if following.loss > state.loss:
                 break
             state = following
-            if _octaves_moved(step, start) <= precision:
+            if _octaves_moved(step, start.number) <= precision:
                 break
-        free = len(self.y) - 2 * int(self.takes_part.sum()) - pieces - 1 - len(start)
-        return Collapse(
-            exponents=state.exponents,
+        free = len(self.y) - 2 * int(self.takes_part.sum()) - pieces - 1 - start.number
+        found = Collapse(
+            exponents=state.moves.exponents,
+            stretches=state.moves.stretches,
             shape=state.shape,
-            origin=self.zero + self.factors @ state.exponents,
+            origin=self.zero + self.factors @ state.moves.exponents,
+            width=self.widths(state.moves),
             height=np.where(self.takes_part, state.height, np.nan),
             pieces=pieces,
             mean_square=state.loss / max(free, 1),
             freedom=free,
         )
+        return (
+            replace(found, exponents=self.slopes(found.optimum)) if start.stretches.size else found
+        )
 
-    def simplest(self, exponents: Floats) -> int:
+    def slopes(self, optimum: Floats) -> Floats:
+        """Return the (d,) slopes of (G,) optima: a stretch moves those that are not at u = 0."""
+        taking = self.takes_part
+        design = np.column_stack([np.ones(taking.sum()), self.factors[taking]])
+        return np.asarray(np.linalg.lstsq(design, optimum[taking], rcond=None)[0][1:])
+
+    def widths(self, moves: _Moves) -> Floats:
+        """Return the (G,) widths of the groups."""
+        if not moves.stretches.size:
+            return np.ones(len(self.number))
+        return np.asarray(np.exp2(self.factors @ moves.stretches))
+
+    def simplest(self, moves: _Moves) -> int:
         """Return the smallest number of pieces that is about as good as the best one."""
         most = max(float(np.median(self.number[self.takes_part])) - DEGREE, 1.0)
         allowed = [number for number in PIECES if number <= most]
-        losses = np.array([self.held_out_losses(number, exponents) for number in allowed])
+        losses = np.array([self.held_out_losses(number, moves) for number in allowed])
         excess = losses - losses[losses.sum(axis=1).argmin()]
         error = excess.std(axis=1, ddof=1) / np.sqrt(excess.shape[1])
         return allowed[int((excess.mean(axis=1) <= error).argmax())]
 
-    def held_out_losses(self, pieces: int, exponents: Floats) -> Floats:
+    def held_out_losses(self, pieces: int, moves: _Moves) -> Floats:
         """Return the squares left of each group that takes part, its shape being the others'."""
         part = np.cumsum(self.takes_part)[self.group] % PARTS
-        u = self.u(exponents)
+        u = self.u(moves)
         left = np.zeros(len(self.y))
         for held in range(PARTS):
-            shape = self.first_shape(pieces, exponents, part != held)
+            shape = self.first_shape(pieces, moves, part != held)
             curve = self.within(shape.value(u))
             own = self.y - self.heights(curve)[self.group] * curve
             left = np.where(part == held, own, left)
         return self.sums(left**2)[self.takes_part]
 
     def first_shape(
-        self, pieces: int, exponents: Floats, chosen: NDArray[np.bool_] | None = None
+        self, pieces: int, moves: _Moves, chosen: NDArray[np.bool_] | None = None
     ) -> CurveShape:
-        """Return the shape of the `chosen` points at these exponents, heights being alternated."""
+        """Return the shape of the `chosen` points at these moves, heights being alternated."""
         chosen = np.ones(len(self.y), dtype=bool) if chosen is None else chosen
-        u = self.u(exponents)
+        u = self.u(moves)
         knots = np.linspace(u.min(), u.max(), pieces + 1)
         basis = self.within(spline_basis(u, knots))
         height = np.ones(len(self.number))
@@ -215,9 +298,10 @@ class _Points:
             height = self.heights(basis @ coefficients)
         return CurveShape(knots, np.asarray(coefficients, dtype=np.float64))
 
-    def u(self, exponents: Floats) -> Floats:
-        """Return the (P,) octaves above the group's origin."""
-        return np.asarray(self.octave - self.zero - (self.factors @ exponents)[self.group])
+    def u(self, moves: _Moves) -> Floats:
+        """Return the (P,) octaves above the group's origin, over its width."""
+        away = self.octave - self.zero - (self.factors @ moves.exponents)[self.group]
+        return np.asarray(away / self.widths(moves)[self.group] if moves.stretches.size else away)
 
     def within(self, values: Floats) -> Floats:
         """Return (P, …) values less their group's mean."""
@@ -239,11 +323,11 @@ class _Points:
 
 
 class _State:
-    """Exponents and shape on the way, with the heights that fit them best, of mean 1."""
+    """Moves and shape on the way, with the heights that fit them best, of mean 1."""
 
-    def __init__(self, points: _Points, exponents: Floats, shape: CurveShape) -> None:
-        self.points, self.exponents = points, exponents
-        self.u = points.u(exponents)
+    def __init__(self, points: _Points, moves: _Moves, shape: CurveShape) -> None:
+        self.points, self.moves = points, moves
+        self.u = points.u(moves)
         curve = points.within(shape.value(self.u))
         height = points.heights(curve)
         scale = max(float(height[points.takes_part].mean()), np.finfo(float).tiny)
@@ -253,25 +337,37 @@ class _State:
         self.loss = float(self.left @ self.left)
 
     def step(self) -> Floats:
-        """Return the (q + d,) Gauss-Newton step of spline and exponents, heights eliminated."""
+        """Return the (q + number,) Gauss-Newton step of spline and moves, heights eliminated."""
+        return self._step()[0]
+
+    def gain(self) -> float:
+        """Return by how much the step lowers the loss where all is linear."""
+        step, gradient = self._step()
+        return float(step @ gradient)
+
+    def _step(self) -> tuple[Floats, Floats]:
         points, height = self.points, self.height[self.points.group][:, None]
         by_spline = height * spline_basis(self.u, self.shape.knots)
-        by_exponent = -height * self.shape.slope(self.u)[:, None] * points.factors[points.group]
-        jacobian = points.within(np.hstack([by_spline, by_exponent]))
+        along = -height * self.shape.slope(self.u)[:, None] * points.factors[points.group]
+        parts = [by_spline, along / points.widths(self.moves)[points.group][:, None]]
+        if self.moves.stretches.size:
+            parts.append(along * (self.u * math.log(2))[:, None])
+        jacobian = points.within(np.hstack(parts))
         power = np.maximum(points.sums(self.curve**2), np.finfo(float).tiny)
         share = points.sums(self.curve[:, None] * jacobian) / power[:, None]
         jacobian -= self.curve[:, None] * share[points.group]
         normal = jacobian.T @ jacobian
         ridge = RANK * np.trace(normal) / len(normal)
         normal[np.diag_indices_from(normal)] += ridge
-        return np.asarray(np.linalg.solve(normal, jacobian.T @ self.left))
+        gradient = jacobian.T @ self.left
+        return np.asarray(np.linalg.solve(normal, gradient)), gradient
 
     def moved(self, step: Floats) -> "_State":
         """Return the state after a step."""
         q = len(self.shape.coefficients)
         shape = CurveShape(self.shape.knots, self.shape.coefficients + step[:q])
-        return _State(self.points, self.exponents + step[q:], shape)
+        return _State(self.points, self.moves.after(step[q:]), shape)
 
 
-def _octaves_moved(step: Floats, exponents: Floats) -> float:
-    return float(np.abs(step[len(step) - len(exponents) :]).max(initial=0.0))
+def _octaves_moved(step: Floats, moves: int) -> float:
+    return float(np.abs(step[len(step) - moves :]).max(initial=0.0))

@@ -63,7 +63,7 @@ def collapse_chart(law: BatchSizeLaw) -> alt.TopLevelMixin | None:
         scale=alt.Scale(range=shades(len(levels))),
         legend=alt.Legend(orient="top", symbolType="circle", symbolOpacity=1, labelOverlap=True),
     )
-    panels = [_before(law, table, scale, colour), _after(table, scale, colour)]
+    panels = [_before(law, table, scale, colour), _after(law, table, scale, colour)]
     return finished(
         alt.hconcat(*panels, spacing=28), "Curves before and after the collapse", _subtitle(law)
     )
@@ -88,14 +88,15 @@ def _before(law: BatchSizeLaw, table: pd.DataFrame, scale: alt.Scale, colour: al
     return _panel(layers, "Before: as measured")
 
 
-def _after(table: pd.DataFrame, scale: alt.Scale, colour: alt.Color) -> Any:
+def _after(law: BatchSizeLaw, table: pd.DataFrame, scale: alt.Scale, colour: alt.Color) -> Any:
+    widths = law.collapse.stretched
     moved = table[["octaves_from_optimum", "scaled_error", "by", "batch"]]
     shape = table[["octaves_from_optimum", "shape"]].sort_values("octaves_from_optimum")
     shape = shape.iloc[np.unique(np.linspace(0, len(shape) - 1, 200).round().astype(int))]
     low, high = shape["octaves_from_optimum"].iloc[[0, -1]] + np.array([-0.15, 0.15])
     x = alt.X(
         "octaves_from_optimum:Q",
-        title="octaves from the law's optimum",
+        title="octaves from the law's optimum" + (", over the width" if widths else ""),
         scale=alt.Scale(domain=[float(low), float(high)], nice=False),
     )
     tooltip = [alt.Tooltip("batch:Q", format=".4g"), alt.Tooltip("scaled_error:Q", format=".4g")]
@@ -112,7 +113,8 @@ def _after(table: pd.DataFrame, scale: alt.Scale, colour: alt.Color) -> Any:
         .mark_line(color=INK, strokeWidth=1.6, interpolate="monotone")
         .encode(x=x, y=alt.Y("shape:Q", scale=scale)),
     ]
-    return _panel(layers, "After: moved by the exponents. Line: the common shape")
+    how = "moved by the exponents, and stretched" if widths else "moved by the exponents"
+    return _panel(layers, f"After: {how}. Line: the common shape")
 
 
 def _panel(layers: list[Any], title: str) -> Any:

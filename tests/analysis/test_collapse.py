@@ -7,9 +7,10 @@ from numpy.typing import NDArray
 
 from analysis import FitError, OptimumLabel, check_batch_size_law, optimal_batch_sizes
 from analysis.batches.collapse import Curves as Windowed
-from analysis.batches.collapse import collapse_curves
+from analysis.batches.collapse import collapse_curves, stretch_gain, stretched_collapse
 from analysis.batches.curve_shape import CurveShape, spline_basis
 from analysis.batches.law_judgement import Estimator, judge_curves
+from tests.analysis.calibration import noisy_quadratic
 from tests.analysis.synthetic_batches import CHANCE
 from tests.analysis.synthetic_curves import Curves, symmetric_bowl, table
 
@@ -22,11 +23,16 @@ def cubic(u: Floats) -> Floats:
 
 
 def exact_curves(
-    factors: Floats, exponents: Floats, levels: Floats, heights: Floats
+    factors: Floats,
+    exponents: Floats,
+    levels: Floats,
+    heights: Floats,
+    stretches: tuple[float, float, float] = (0, 0, 0),
 ) -> tuple[Windowed, Floats]:
     octave = np.broadcast_to(np.arange(0.0, 12.0), (len(factors), 12)).copy()
     optimum = 5.3 + factors @ exponents
-    mean = levels[:, None] + heights[:, None] * cubic(octave - optimum[:, None])
+    width = np.exp2(factors @ np.array(stretches))[:, None]
+    mean = levels[:, None] + heights[:, None] * cubic((octave - optimum[:, None]) / width)
     everywhere = np.ones(octave.shape, dtype=bool)
     return Windowed.windowed(octave, mean, everywhere, np.round(optimum)), optimum
 
@@ -41,6 +47,27 @@ def test_exact_curves_give_exact_exponents_whatever_their_levels_and_heights() -
     np.testing.assert_allclose(found.exponents, [0.9, 0.4, 1.1], atol=1e-5)
     np.testing.assert_allclose(found.origin + found.shape.lowest, optimum, atol=1e-2)
     assert found.mean_square < 1e-12
+
+
+def test_exact_curves_of_several_widths_give_exact_exponents_where_they_are_stretched() -> None:
+    rng = np.random.default_rng(0)
+    factors = rng.uniform(-1.5, 1.5, (20, 3))
+    truth, stretches = np.array([0.9, 0.4, 1.1]), (0.0, 0.2, -0.1)
+    curves, optimum = exact_curves(
+        factors, truth, rng.uniform(0, 1, 20), rng.uniform(0.3, 3, 20), stretches
+    )
+    begun = collapse_curves(curves, factors, np.ones(3), np.round(optimum), 1)
+    assert np.abs(begun.exponents - truth).max() > 0.01
+    found = stretched_collapse(curves, factors, begun, np.round(optimum))
+    np.testing.assert_allclose(found.exponents, truth, atol=2e-3)
+    np.testing.assert_allclose(found.stretches, stretches, atol=1e-3)
+    np.testing.assert_allclose(found.optimum, optimum, atol=1e-2)
+    assert found.mean_square < 1e-10
+    points = pd.DataFrame(found.points(curves))
+    np.testing.assert_allclose(points.scaled_error, points["shape"], atol=1e-4)
+    # The score test foretells most of what the widths explain.
+    gain = stretch_gain(curves, factors, begun, np.round(optimum))
+    assert 0.5 < gain / (begun.mean_square * begun.freedom) < 1.5
 
 
 def test_the_points_of_a_collapse_lie_on_its_shape() -> None:
@@ -89,9 +116,25 @@ def test_curves_that_flatten_with_n_move_no_exponent() -> None:
     assert not any("not one shape" in flag for flag in law.flags)
 
 
-def test_curves_of_several_shapes_are_flagged() -> None:
-    made = Curves(truth=(0.85,) * 3, noise=0.002, widths=0.15)
+def test_curves_of_several_widths_are_stretched() -> None:
+    made = Curves(truth=(0.85,) * 3, noise=0.004, widths=0.15)
     law = check_batch_size_law(table(made.grid(np.random.default_rng(4))))
+    # With one width the exponent of N would be .90.
+    np.testing.assert_allclose(law.collapse.exponents.exponent, 0.85, atol=0.03)
+    assert np.isfinite(law.collapse.exponents.upper95).all()
+    assert law.collapse.stretched
+    assert any("have not one width" in flag for flag in law.flags)
+    assert law.to_dict()["collapse"]["stretched"]
+    one = check_batch_size_law(
+        table(Curves(truth=(0.85,) * 3, noise=0.004).grid(np.random.default_rng(4)))
+    )
+    assert not one.collapse.stretched
+    assert not any("width" in flag for flag in one.flags)
+
+
+def test_curves_of_several_shapes_are_flagged() -> None:
+    cells = noisy_quadratic.risks().table(noisy_quadratic.noisy(np.random.default_rng(4)))
+    law = check_batch_size_law(cells, y="y", chance_error=1.0)
     assert law.collapse.lack_of_fit < 0.001
     assert "not one shape" in law.collapse.failure
     assert np.isinf(law.collapse.exponents.upper95).all()

@@ -219,15 +219,13 @@ def _rows(
     made.append(share("95 % intervals cover all three", inside.all(axis=1), None))
     bias = np.concatenate([result.exponents[:, index] for result in results]).mean(axis=0) - truth
     largest = float(np.abs(bias).max())
-    exempt = estimator is Estimator.COLLAPSE and "widths" in name
-    limit = None if exempt else (-np.inf, BIAS)
     made.append(
         Row(
             what=f"{what}: largest bias",
             truth=name,
             sets=sets,
             value=largest,
-            required=limit,
+            required=(-np.inf, BIAS),
             allowance=_bias_allowance(results, index),
         )
     )
