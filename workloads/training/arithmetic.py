@@ -4,6 +4,7 @@
 - `STACKED_MODULES`: any other module of supported layers, through torch.func.
 - `ONE_BY_ONE`: what cannot be stacked, and what is so large that stacking gains nothing.
 - `OWN_LOOP`: what trains its cells itself.
+- `DATA_PARALLEL`: what several processes train together, because one device does not hold it.
 """
 
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from workloads.optimizer import Optimizer
 from workloads.recipe import Recipe
 from workloads.resident import load_data
 from workloads.self_trained import SelfTrained
+from workloads.training.data_parallel import DataParallel
 from workloads.training.initial import initial_model
 from workloads.training.layer_stack import LayerStack, layer_stack_fault
 from workloads.training.module_stack import ModuleStack, module_fault
@@ -50,6 +52,7 @@ class Arithmetic(StrEnum):
     STACKED_LAYERS = "stacked layers"
     STACKED_MODULES = "stacked modules"
     OWN_LOOP = "own loop"
+    DATA_PARALLEL = "data parallel"
 
     @property
     def stacks(self) -> bool:
@@ -81,10 +84,11 @@ def new_stepper(
     example: Tensor,
 ) -> Stepper:
     """Return `models` (on the device of `example`, one input) ready for their first step."""
-    if arithmetic == Arithmetic.ONE_BY_ONE:
+    if arithmetic in (Arithmetic.ONE_BY_ONE, Arithmetic.DATA_PARALLEL):
         if len(models) != 1:
-            raise ValueError(f"{len(models)} cells cannot be stacked one by one.")
-        return OneByOne(workload, models[0], recipes[0], example.device)
+            raise ValueError(f"{len(models)} cells cannot be stacked {arithmetic}.")
+        single = OneByOne if arithmetic == Arithmetic.ONE_BY_ONE else DataParallel
+        return single(workload, models[0], recipes[0], example.device)
     if arithmetic == Arithmetic.OWN_LOOP:
         raise ValueError(f"Cells of workload {workload.name!r} are not trained by steps.")
     hyperparameters = Hyperparameters.of(recipes, example.device)
