@@ -50,6 +50,8 @@ STEPS = 60
 CONVERGED_OCTAVES = 1e-6
 PIVOTS = 3
 """Times that a stretched collapse is repeated about the optimum that the one before found."""
+WIDEST = 4.0
+"""Octaves by which a width may differ from the typical one: beyond, curves are folded up."""
 SHAPE_OCTAVES = 1e-2
 """Precision of the single groups' places where the shape alone is wanted."""
 RANK = 1e-9
@@ -105,6 +107,11 @@ class Collapse:
     """Of what the shape leaves, for each of the `freedom` degrees of freedom."""
     freedom: int
     """Points less a level and a height a group, the spline and the exponents."""
+
+    @property
+    def folded(self) -> bool:
+        """Whether a width reached the farthest that is allowed: nothing is to be read off it."""
+        return bool((np.abs(np.log2(self.width)) >= WIDEST).any())
 
     @property
     def optimum(self) -> Floats:
@@ -260,7 +267,8 @@ class _Points:
         """Return the (G,) widths of the groups."""
         if not moves.stretches.size:
             return np.ones(len(self.number))
-        return np.asarray(np.exp2(self.factors @ moves.stretches))
+        octaves = self.factors @ moves.stretches
+        return np.asarray(np.exp2(np.clip(octaves, -WIDEST, WIDEST)))
 
     def simplest(self, moves: _Moves) -> int:
         """Return the smallest number of pieces that is about as good as the best one."""

@@ -71,7 +71,8 @@ def regress_curves(peaks: Peaks, octaves: Floats, start: Floats) -> CollapseRegr
     begun = np.nan_to_num(start[used])
     whole = collapse_curves(curves, octaves[:, used], begun, peaks.centre[0])
     if _widths_differ(curves, octaves[:, used], whole, peaks):
-        whole = stretched_collapse(curves, octaves[:, used], whole, peaks.centre[0])
+        stretched = stretched_collapse(curves, octaves[:, used], whole, peaks.centre[0])
+        whole = whole if stretched.folded else stretched
     folds = [
         _again(peaks.curves(fold), octaves[:, used], whole, peaks.centre[fold]).exponents
         for fold in range(1, len(peaks.mean))
