@@ -23,7 +23,8 @@ from workloads.optimizer import Optimizer
 from workloads.recipe import Recipe
 from workloads.resident import load_data
 from workloads.self_trained import SelfTrained
-from workloads.training.data_parallel import DataParallel
+from workloads.streams import forked_torch_generator
+from workloads.training.data_parallel import DataParallel, require_divisible
 from workloads.training.initial import initial_model
 from workloads.training.layer_stack import LayerStack, layer_stack_fault
 from workloads.training.module_stack import ModuleStack, module_fault
@@ -105,14 +106,20 @@ def choose_arithmetic(
     device_type: str = "cpu",
     optimizer: str = Optimizer.SGD,
     later_batches: tuple[int, ...] = (),
+    workers: int = 1,
 ) -> Choice:
     """Return the path of cells of one model size, batch size and optimizer on 'cpu' or 'cuda'.
+
+    `workers`: how many train a cell together. Raises `WorkloadError` for a model that several
+    cannot.
 
     A stacked path is tried out on a few steps, on the CPU: a member must come out the same to the
     last bit in every place of every stack, and equal to the plain model but for rounding. So at
     every batch size of cells whose batch grows (`later_batches`); whether stacking pays is judged
     by the first, at which most steps are made.
     """
+    if workers > 1:
+        return _together(workload, size, workers)
     if isinstance(workload, SelfTrained):
         return Choice(Arithmetic.OWN_LOOP, "the workload trains its cells itself")
     assert isinstance(workload, Workload)
@@ -148,6 +155,17 @@ def choose_arithmetic(
     if fault is None:
         return Choice(Arithmetic.STACKED_MODULES, reason)
     return Choice(Arithmetic.ONE_BY_ONE, fault)
+
+
+def _together(workload: BaseWorkload, size: AxisValue, workers: int) -> Choice:
+    if not isinstance(workload, Workload):
+        raise WorkloadError(
+            f"Workload {workload.name!r} trains its cells by a loop of its own, which {workers} "
+            "workers cannot share. Give its cells one worker under 'resources'."
+        )
+    with forked_torch_generator(workload.name, "arithmetic"):
+        require_divisible(workload.model(size))
+    return Choice(Arithmetic.DATA_PARALLEL, f"{workers} workers train each together")
 
 
 class _Trial:

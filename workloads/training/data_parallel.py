@@ -17,7 +17,7 @@ from workloads.recipe import Recipe
 from workloads.training.dropout import CellDropout, set_step
 from workloads.training.one_by_one import OneByOne
 
-__all__ = ["DataParallel"]
+__all__ = ["DataParallel", "require_divisible"]
 
 
 class DataParallel(OneByOne):
@@ -27,13 +27,7 @@ class DataParallel(OneByOne):
         self, workload: Workload, model: nn.Module, recipe: Recipe, device: torch.device
     ) -> None:
         """Raises `WorkloadError` for a model whose layers look at a batch as a whole."""
-        for name, module in model.named_modules():
-            if isinstance(module, _BatchNorm):
-                raise WorkloadError(
-                    f"Layer {name!r} is a {type(module).__name__}, whose statistics are of the "
-                    "whole batch, while each process sees a part of it. Use another "
-                    "normalization, such as GroupNorm, or train the cell on one device."
-                )
+        require_divisible(model)
         super().__init__(workload, model, recipe, device)
         self.rank, self.ranks = distributed.get_rank(), distributed.get_world_size()
         self._dropouts = [m for m in model.modules() if isinstance(m, CellDropout)]
@@ -69,3 +63,14 @@ class DataParallel(OneByOne):
     def summed(self, partial: Tensor) -> Tensor:
         distributed.all_reduce(partial)
         return partial
+
+
+def require_divisible(model: nn.Module) -> None:
+    """Raise `WorkloadError` unless each process can compute its part of a batch by itself."""
+    for name, module in model.named_modules():
+        if isinstance(module, _BatchNorm):
+            raise WorkloadError(
+                f"Layer {name!r} is a {type(module).__name__}, whose statistics are of the whole "
+                "batch, while each worker sees a part of it. Use another normalization, such as "
+                "GroupNorm, or train the cell on one device."
+            )

@@ -1,6 +1,5 @@
-"""A cell on several processes is the cell on one: same batches, same looks, the same to rounding."""
+"""A cell on several processes is the cell on one: same batches and looks, equal to rounding."""
 
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,13 +141,8 @@ def test_a_saved_cell_goes_on_with_another_number_of_processes(tmp_path):
     recipe = replace(RECIPE, steps=600)
     one = train(Digits(), recipe, device="cpu")
     together(tmp_path, recipe, ranks=2, stop=20)
-    assert_alike(
-        replace(one, curve=one.curve[-1:]),
-        replace(result, curve=result.curve[-1:])
-        if (result := together(tmp_path, recipe, ranks=3))
-        else None,
-    )
-    assert math.isfinite(one.train_error)
+    assert (tmp_path / "saved.pt").exists()
+    assert_alike(one, together(tmp_path, recipe, ranks=3))
 
 
 def test_batch_normalization_is_refused():
