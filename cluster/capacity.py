@@ -13,6 +13,9 @@ __all__ = [
     "slots_of",
 ]
 
+MOST = 10**9
+"""Workers that any node holds, also one of which no limit is known."""
+
 DRIVER_CPUS = 1.0
 """CPUs of the trial itself where several workers train its cell: it waits for them."""
 
@@ -72,7 +75,7 @@ def slots_of(resources: TrialResources, nodes: Sequence[NodeResources]) -> int:
     if resources.workers == 1:
         return workers
     trial = DRIVER_CPUS + resources.workers * resources.cpus
-    by_cpus = math.floor(sum(node.cpus for node in nodes) / trial)
+    by_cpus = math.floor(min(sum(node.cpus for node in nodes) / trial, MOST))
     return min(workers // resources.workers, by_cpus)
 
 
@@ -84,7 +87,7 @@ def _workers(resources: TrialResources, node: NodeResources) -> int:
         by_gpus = math.floor(node.gpus) * math.floor(1 / resources.gpus)
     else:
         by_gpus = node.gpus / resources.gpus
-    return math.floor(min(by_cpus, by_gpus))
+    return math.floor(min(by_cpus, by_gpus, MOST))
 
 
 def _where(resources: TrialResources) -> str:

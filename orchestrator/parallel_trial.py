@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from ray import train, tune
-from ray.exceptions import RayError
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
@@ -60,7 +59,7 @@ def train_together(pack: Pack, assignment: Assignment, costs: Mapping[Any, Model
         trainer.fit()
     except train.WorkerGroupError as error:
         causes = [*error.worker_failures.values()]
-        if not causes or any(isinstance(each, RayError) for each in causes):
+        if not causes or any(_raised(each) is None for each in causes):
             raise WorkersLostError(str(error)) from error
         # Where one worker raises, those that wait for it raise too.
         first = min(causes, key=lambda each: bool(OF_OTHERS.search(str(_raised(each)))))
@@ -103,9 +102,12 @@ def _worker(config: Mapping[str, Any]) -> None:
     train.report(asdict(reported[-1]) if reported else {})
 
 
-def _raised(error: Exception) -> BaseException:
-    """Return what a worker raised, without Ray Train's wrapper, whose text is the traceback."""
-    cause: BaseException = getattr(error, "_base_exc", error)
+def _raised(error: Exception) -> BaseException | None:
+    """Return what the cell raised in a worker, without Ray Train's wrapper; None if that died.
+
+    The wrapper's text is the traceback; it has no public name, and no public way to what it holds.
+    """
+    cause: BaseException | None = getattr(error, "_base_exc", None)
     return cause
 
 
