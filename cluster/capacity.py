@@ -4,7 +4,20 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["NodeResources", "Requirement", "shortfalls", "slots_of"]
+__all__ = [
+    "DRIVER_CPUS",
+    "NodeResources",
+    "Requirement",
+    "TrialResources",
+    "shortfalls",
+    "slots_of",
+]
+
+MOST = 10**9
+"""Workers that any node holds, also one of which no limit is known."""
+
+DRIVER_CPUS = 1.0
+"""CPUs of the trial itself where several workers train its cell: it waits for them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,49 +33,79 @@ class NodeResources:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrialResources:
+    """What one trial holds: one worker, or several that train one cell together."""
+
+    cpus: float
+    """CPUs of each worker, on one node."""
+    gpus: float
+    """GPUs of each worker, on the same node."""
+    workers: int = 1
+    """How many they are; they may be on several nodes."""
+
+    def __str__(self) -> str:
+        one = f"{_number(self.cpus, 'CPU')} and {_number(self.gpus, 'GPU')}"
+        return one if self.workers == 1 else f"{self.workers} workers of {one} each"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Requirement:
-    """What one kind of trial holds on a single node."""
+    """What one kind of trial holds."""
 
     purpose: str
     """Whose need it is, as in 'model_size 1024 (11.2M parameters)'."""
-    cpus: float
-    """CPUs of one trial."""
-    gpus: float
-    """GPUs of one trial."""
+    resources: TrialResources
+    """Of one trial."""
 
 
 def shortfalls(requirements: Sequence[Requirement], nodes: Sequence[NodeResources]) -> list[str]:
-    """Return one sentence for each requirement that fits on no node; empty when all fit."""
+    """Return one sentence for each requirement that the nodes cannot hold; empty when all fit."""
     return [
-        f"{need.purpose} asks for {_resources(need.cpus, need.gpus)} on one node, but "
-        f"{_largest(nodes)}. Lower 'resources' in the study file, or use a larger cluster."
+        f"{need.purpose} asks for {need.resources}{_where(need.resources)}, but "
+        f"{_there_is(need.resources, nodes)}. Lower 'resources' in the study file, or use a larger "
+        "cluster."
         for need in requirements
-        if not any(need.cpus <= node.cpus and need.gpus <= node.gpus for node in nodes)
+        if not slots_of(need.resources, nodes)
     ]
 
 
-def slots_of(cpus: float, gpus: float, nodes: Sequence[NodeResources]) -> int:
-    """Return how many trials, each of so many CPUs and GPUs on one node, run at once."""
-    return sum(_slots(cpus, gpus, node) for node in nodes)
+def slots_of(resources: TrialResources, nodes: Sequence[NodeResources]) -> int:
+    """Return how many trials that hold `resources` run at once on the nodes."""
+    workers = sum(_workers(resources, node) for node in nodes)
+    if resources.workers == 1:
+        return workers
+    trial = DRIVER_CPUS + resources.workers * resources.cpus
+    by_cpus = math.floor(min(sum(node.cpus for node in nodes) / trial, MOST))
+    return min(workers // resources.workers, by_cpus)
 
 
-def _slots(cpus: float, gpus: float, node: NodeResources) -> int:
-    by_cpus = node.cpus / cpus
-    if gpus == 0:
+def _workers(resources: TrialResources, node: NodeResources) -> int:
+    by_cpus = node.cpus / resources.cpus
+    if resources.gpus == 0:
         by_gpus = math.inf
-    elif gpus < 1:  # a share of a device never spans two
-        by_gpus = math.floor(node.gpus) * math.floor(1 / gpus)
+    elif resources.gpus < 1:  # a share of a device never spans two
+        by_gpus = math.floor(node.gpus) * math.floor(1 / resources.gpus)
     else:
-        by_gpus = node.gpus / gpus
-    return math.floor(min(by_cpus, by_gpus))
+        by_gpus = node.gpus / resources.gpus
+    return math.floor(min(by_cpus, by_gpus, MOST))
 
 
-def _largest(nodes: Sequence[NodeResources]) -> str:
+def _where(resources: TrialResources) -> str:
+    if resources.workers == 1:
+        return " on one node"
+    return f", and {_number(DRIVER_CPUS, 'CPU')} beside them"
+
+
+def _there_is(resources: TrialResources, nodes: Sequence[NodeResources]) -> str:
     if not nodes:
         return "the cluster has no node"
-    node = max(nodes, key=lambda node: (node.gpus, node.cpus))
-    return f"the largest of {len(nodes)} has {_resources(node.cpus, node.gpus)}"
+    if resources.workers == 1:
+        node = max(nodes, key=lambda node: (node.gpus, node.cpus))
+        return f"the largest of {len(nodes)} has {TrialResources(cpus=node.cpus, gpus=node.gpus)}"
+    all_cpus, all_gpus = (sum(getattr(node, name) for node in nodes) for name in ("cpus", "gpus"))
+    held = f"{_number(all_cpus, 'CPU')} and {_number(all_gpus, 'GPU')}"
+    return f"all {len(nodes)} nodes together have {held}"
 
 
-def _resources(cpus: float, gpus: float) -> str:
-    return f"{cpus:g} CPU{'s' * (cpus != 1)} and {gpus:g} GPU{'s' * (gpus != 1)}"
+def _number(number: float, what: str) -> str:
+    return f"{number:g} {what}{'s' * (number != 1)}"

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 
 import torch
+from typing_extensions import override
 
 from orchestrator.cell import Cell
 from orchestrator.checkpoint import (
@@ -37,6 +38,7 @@ __all__ = [
     "Assignment",
     "DeviceLostError",
     "train_pack",
+    "train_part",
 ]
 
 logger = logging.getLogger(__name__)
@@ -97,6 +99,25 @@ def train_pack(
         raise error.cause from None
 
 
+def train_part(
+    pack: Pack,
+    assignment: Assignment,
+    *,
+    rank: int,
+    device: torch.device,
+    report: Callable[[PackProgress], None],
+    alive: Callable[[], None] = lambda: None,
+) -> None:
+    """Train the one cell of `pack` together with the other workers of a torch.distributed group.
+
+    All go through the same steps; the worker of `rank` 0 alone writes and reports. What the cell
+    raises travels: the others wait for this worker, and only its end ends them.
+    """
+    kind = _FirstPart if rank == 0 else _OtherPart
+    with one_torch_thread():
+        kind(pack, assignment, device, report, alive).run()
+
+
 class _Training:
     """One pack under way."""
 
@@ -138,7 +159,7 @@ class _Training:
                 self._train(stack.cells)
             except Exception as error:  # the cells' boundary: it becomes a row in failures
                 open_cells = [c for c in stack.cells if c.cell_id not in self._rows.ended]
-                if isinstance(error, StoreError | ReportError) or not open_cells:
+                if self._travels(error) or not open_cells:
                     raise
                 if len(open_cells) == 1:
                     self._fail(open_cells[0], error)
@@ -149,7 +170,17 @@ class _Training:
                     self._waiting = [part for each in self._waiting for part in each.cut(middle)]
                 self._waiting += _Stack(open_cells, self._saved).cut(middle)[::-1]
                 self._forget(error)
+        self._flush()
+        self._end()
+
+    def _travels(self, error: Exception) -> bool:
+        """Return whether an exception ends the pack, rather than the cells that it came from."""
+        return isinstance(error, StoreError | ReportError)
+
+    def _flush(self) -> None:
         self._rows.flush()
+
+    def _end(self) -> None:
         self._store.end_pack(self._pack.pack_id)
 
     def _stacks(self, left: dict[str, Cell]) -> list["_Stack"]:
@@ -203,14 +234,18 @@ class _Training:
         """Between yields of a workload's own loop, which cannot be saved."""
         self._alive()
         if self._rows.seconds_since_flush() >= self._assignment.flush_seconds:
-            self._rows.flush()
+            self._flush()
 
     def _pause(self, lockstep: Lockstep, cells: Sequence[Cell]) -> None:
         """Between stretches of steps: flush rows and leave a checkpoint where it is time."""
         self._pause_own_loop()
         if time.monotonic() - self._checkpointed < self._assignment.checkpoint_seconds:
             return
-        self._rows.flush()  # what ended before the checkpoint is not in it
+        self._save(lockstep, cells)
+        self._checkpointed = time.monotonic()
+
+    def _save(self, lockstep: Lockstep, cells: Sequence[Cell]) -> None:
+        self._flush()  # what ended before the checkpoint is not in it
         if lockstep.members:
             self._saved = SavedStack.of(lockstep, [cell.cell_id for cell in cells])
             # Halves that wait share what they go on from: it is saved with them, once.
@@ -219,7 +254,6 @@ class _Training:
             members = [cell.cell_id for cell in self._pack.cells]
             data = to_bytes(saved, self._origin)
             self._store.write_checkpoint(self._pack.pack_id, members, data)
-        self._checkpointed = time.monotonic()
 
     def _fail(self, cell: Cell, error: Exception) -> None:
         logger.warning("Cell %s failed: %s", cell.cell_id, _sentence(error))
@@ -238,6 +272,30 @@ class _Training:
                     f"The device does not work any more after {_sentence(error)}: {fault}"
                 ) from fault
             torch.cuda.empty_cache()
+
+
+class _FirstPart(_Training):
+    """The worker that writes the row of a cell that several train."""
+
+    @override
+    def _travels(self, error: Exception) -> bool:
+        return True
+
+
+class _OtherPart(_FirstPart):
+    """A worker that leaves the store to the first one."""
+
+    @override
+    def _flush(self) -> None:
+        return
+
+    @override
+    def _end(self) -> None:
+        return
+
+    @override
+    def _save(self, lockstep: Lockstep, cells: Sequence[Cell]) -> None:
+        return
 
 
 class DeviceLostError(LaunchError):

@@ -12,7 +12,7 @@ from enum import StrEnum
 import torch
 from typing_extensions import override
 
-from cluster.capacity import NodeResources, slots_of
+from cluster.capacity import NodeResources, TrialResources, slots_of
 from orchestrator.execution import Assignment, train_pack
 from orchestrator.pack_rows import PackProgress
 from orchestrator.packing import Pack
@@ -46,9 +46,9 @@ class Executor(AbstractContextManager["Executor"]):
     def nodes(self) -> Sequence[NodeResources]:
         """Return what each node of the cluster has."""
 
-    def slots(self, cpus: float, gpus: float) -> int:
-        """Return how many packs that hold so many CPUs and GPUs train at once; at least one."""
-        return max(1, slots_of(cpus, gpus, self.nodes()))
+    def slots(self, resources: TrialResources) -> int:
+        """Return how many packs that hold `resources` train at once; at least one."""
+        return max(1, slots_of(resources, self.nodes()))
 
     @abstractmethod
     def nodes_without(self, store: Store) -> Sequence[str]:
@@ -81,7 +81,7 @@ class InlineExecutor(Executor):
         return [NodeResources(name="inline", cpus=float("inf"), gpus=torch.cuda.device_count())]
 
     @override
-    def slots(self, cpus: float, gpus: float) -> int:
+    def slots(self, resources: TrialResources) -> int:
         return 1
 
     @override
@@ -96,7 +96,7 @@ class InlineExecutor(Executor):
         report: Callable[[PackProgress], None],
     ) -> Mapping[str, PackFate]:
         for pack in packs:
-            device = torch.device("cuda" if pack.gpus > 0 else "cpu")
+            device = torch.device("cuda" if pack.resources.gpus > 0 else "cpu")
             with assignment.store.work(f"inline {pack.pack_id}"):
                 train_pack(pack, assignment, device=device, report=report)
         return {}

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from cluster.capacity import TrialResources
 from orchestrator.cell import Cell, canonical_json
 from orchestrator.resources import Resources
 from workloads.axis import AxisValue
@@ -44,10 +45,8 @@ class Pack:
     """The members, longest first."""
     arithmetic: Arithmetic
     """How their steps are computed: fixed by their shape."""
-    cpus: float
-    """CPUs that the trial holds."""
-    gpus: float
-    """GPUs that the trial holds; a fraction shares a device."""
+    resources: TrialResources
+    """What the trial holds; a fraction of a GPU shares the device."""
     resumes: str | None = None
     """`pack_id` whose checkpoint holds members that are under way; None: only its own may."""
 
@@ -88,9 +87,11 @@ STEP_SECONDS: Mapping[Arithmetic, float] = {
     Arithmetic.STACKED_LAYERS: 3e-6,
     Arithmetic.STACKED_MODULES: 3e-5,
     Arithmetic.OWN_LOOP: 1.2e-4,
+    Arithmetic.DATA_PARALLEL: 5e-4,
 }
 """Assumed fixed cost of a cell's step where nothing was measured: Python and starts of operations,
-shared by a stack (measured on one CPU thread: see benchmarks/README.md)."""
+shared by a stack (measured on one CPU thread: see benchmarks/README.md), or of messages between
+workers."""
 
 FLOPS_PER_SECOND = 4e10
 """Assumed arithmetic rate where nothing was measured: one CPU thread on small matrices."""
@@ -110,14 +111,14 @@ def make_packs(
     parameters: Mapping[AxisValue, int],
     resources: Resources,
     seconds: Callable[[Cell], float],
-    slots: Callable[[float, float], int],
+    slots: Callable[[TrialResources], int],
     open_packs: Mapping[str, Sequence[str]],
 ) -> tuple[Pack, ...]:
     """Return packs of one shape each: first those that go on where one stopped, then the rest.
 
     Both longest first. `open_packs`: cell_ids of the members of packs with a checkpoint.
     `parameters`: of the model, by `model_size`. `seconds`: predicted time of a cell in a stack.
-    `slots`: how many trials that hold so many CPUs and GPUs run at once.
+    `slots`: how many trials that hold such resources run at once.
     """
     resumed = _resumed(cells, open_packs)
     going_on = {cell.cell_id for _, members in resumed for cell in members}
@@ -128,12 +129,10 @@ def make_packs(
 
     def pack(members: Sequence[Cell], resumes: str | None = None) -> tuple[float, Pack]:
         shape = Shape.of(members[0])
-        cpus, gpus = resources.for_parameters(parameters[shape.model_size])
         made = Pack(
             cells=tuple(sorted(members, key=_order)),
             arithmetic=choices[shape].arithmetic,
-            cpus=cpus,
-            gpus=gpus,
+            resources=resources.for_parameters(parameters[shape.model_size]),
             resumes=resumes,
         )
         return sum(map(seconds, members)), made
@@ -141,11 +140,13 @@ def make_packs(
     totals = {shape: sum(map(seconds, members)) for shape, members in shapes.items()}
     whole = 0.0
     for shape, total in totals.items():
-        whole += total / slots(*resources.for_parameters(parameters[shape.model_size]))
+        whole += total / slots(resources.for_parameters(parameters[shape.model_size]))
     target = min(max(whole / PACKS_PER_SLOT, SHORTEST_PACK_SECONDS), PACK_SECONDS)
     packs: list[tuple[float, Pack]] = []
     for shape, members in shapes.items():
         number = min(max(1, round(totals[shape] / target)), len(members))
+        if choices[shape].arithmetic is Arithmetic.DATA_PARALLEL:
+            number = len(members)  # its workers are in step with one another, not with other cells
         packs += map(pack, _stretches(sorted(members, key=_order), number, seconds))
     first = [pack(members, pack_id) for pack_id, members in resumed]
     return (*_longest_first(first), *_longest_first(packs))

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from analysis import columns
-from cluster.capacity import NodeResources, slots_of
+from cluster.capacity import NodeResources, TrialResources, slots_of
 from cluster.local import usable_cpus
 from orchestrator.cell import Cell, WorkloadAxes
 from orchestrator.errors import PlanError
@@ -110,16 +110,14 @@ class ResourceNeed:
     """Value of the workload's size axis."""
     parameters: int
     """Parameters of that model."""
-    cpus: float
-    """CPUs of a trial."""
-    gpus: float
-    """GPUs of a trial."""
+    trial: TrialResources
+    """What a trial holds."""
 
 
-def local_slots(cpus: float, gpus: float) -> int:
-    """Return how many trials that hold so many CPUs and GPUs run at once on this machine."""
+def local_slots(resources: TrialResources) -> int:
+    """Return how many trials that hold `resources` run at once on this machine."""
     machine = NodeResources(name="here", cpus=usable_cpus(), gpus=torch.cuda.device_count())
-    return max(1, slots_of(cpus, gpus, [machine]))
+    return max(1, slots_of(resources, [machine]))
 
 
 def plan_study(
@@ -129,7 +127,7 @@ def plan_study(
     retry_failed: bool = False,
     confirmed: bool = False,
     mix_sources: bool = False,
-    slots: Callable[[float, float], int] | None = None,
+    slots: Callable[[TrialResources], int] | None = None,
 ) -> Plan:
     """Return what a run of `study` on `store` would do; touches nothing.
 
@@ -161,7 +159,7 @@ def refreshed(
     *,
     retry_failed: bool = False,
     mix_sources: bool = False,
-    slots: Callable[[float, float], int] = local_slots,
+    slots: Callable[[TrialResources], int] = local_slots,
 ) -> Plan:
     """Return what `plan_study` would by what `store` says now, without making the cells again.
 
@@ -178,7 +176,7 @@ def _plan(
     store: Store | None,
     retry_failed: bool,
     mix_sources: bool,
-    slots: Callable[[float, float], int],
+    slots: Callable[[TrialResources], int],
 ) -> Plan:
     """Return the plan of `cells`, which are those of the grids in `membership`, by cell_id."""
     # Failures first: a cell that is trained between the two reads has its row in the second.
@@ -334,15 +332,16 @@ def _choices(
         shape = Shape.of(cell)
         if shape not in choices:
             parameters = costs[_shape(cell)].parameter_count
-            _, gpus = study.resources.for_parameters(parameters)
+            trial = study.resources.for_parameters(parameters)
             choices[shape] = choose_arithmetic(
                 study.workload,
                 cell.model_size,
                 cell.workload_axes,
                 cell.batch_size,
-                "cuda" if gpus > 0 else "cpu",
+                "cuda" if trial.gpus > 0 else "cpu",
                 cell.optimizer,
                 tuple(batch for _, batch in shape.later_batches),
+                trial.workers,
             )
     return choices
 
@@ -405,8 +404,6 @@ def _resource_needs(
     parameters = {cell.model_size: costs[_shape(cell)].parameter_count for cell in cells}
     needs = []
     for size in sorted(parameters):
-        cpus, gpus = study.resources.for_parameters(parameters[size])
-        needs.append(
-            ResourceNeed(model_size=size, parameters=parameters[size], cpus=cpus, gpus=gpus)
-        )
+        trial = study.resources.for_parameters(parameters[size])
+        needs.append(ResourceNeed(model_size=size, parameters=parameters[size], trial=trial))
     return tuple(needs)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from cluster.capacity import TrialResources
 from orchestrator.axes import shown
 from orchestrator.validation import Spec, checked
 from orchestrator.yaml_lines import Document
@@ -17,9 +18,11 @@ class ResourceRule:
     """What a trial holds for models up to a size."""
 
     cpus: float
-    """CPU cores, above 0; a share of one is allowed."""
+    """CPU cores of each worker, above 0; a share of one is allowed."""
     gpus: float
-    """GPUs: 0, a share of one in (0, 1), or a whole number (Ray's rule)."""
+    """GPUs of the trial: 0, a share of one in (0, 1), or a whole number (Ray's rule)."""
+    workers: int = 1
+    """Processes that train each cell together; as many as GPUs where these are several."""
     up_to_parameters: float | None = None
     """Parameters of the largest model that the rule covers, itself included; None: any."""
 
@@ -31,10 +34,12 @@ class Resources:
     rules: tuple[ResourceRule, ...] = (ResourceRule(cpus=1, gpus=0),)
     """At least one; bounds rise strictly, and only the last rule has none."""
 
-    def for_parameters(self, count: int) -> tuple[float, float]:
-        """Return (cpus, gpus) for a model of `count` parameters: the first rule that covers it."""
+    def for_parameters(self, count: int) -> TrialResources:
+        """Return what a trial holds for a model of `count` parameters: by the first such rule."""
         return next(
-            (rule.cpus, rule.gpus)
+            TrialResources(
+                cpus=rule.cpus, gpus=rule.gpus / max(rule.workers, 1), workers=rule.workers
+            )
             for rule in self.rules
             if rule.up_to_parameters is None or count <= rule.up_to_parameters
         )
@@ -82,6 +87,9 @@ class _RuleSpec(Spec):
     gpus: Annotated[float, AfterValidator(_whole_above_one)] = Field(
         ge=0, le=1e6, description="0, a share of a GPU in (0, 1), or a whole number of GPUs"
     )
+    workers: int | None = Field(
+        default=None, ge=1, le=4096, description="a whole number of workers in [1, 4096]"
+    )
     up_to_parameters: float | None = Field(
         default=None, ge=1, le=1e18, description="a number of parameters in [1, 1e18]"
     )
@@ -89,4 +97,16 @@ class _RuleSpec(Spec):
 
 def _rule(document: Document, values: object, *position: int) -> ResourceRule:
     spec = checked(_RuleSpec, values, document, ("resources", *position))
-    return ResourceRule(cpus=spec.cpus, gpus=spec.gpus, up_to_parameters=spec.up_to_parameters)
+    workers = spec.workers or max(1, int(spec.gpus))
+    if (spec.gpus > 1 and workers != spec.gpus) or (0 < spec.gpus < 1 and workers > 1):
+        raise document.error(
+            ("resources", *position, "workers"),
+            f"resources: workers is {workers} for {spec.gpus:g} GPUs; allowed: one worker a GPU, "
+            "or any number of workers without GPUs. Leave workers out.",
+        )
+    return ResourceRule(
+        cpus=spec.cpus,
+        gpus=spec.gpus,
+        workers=workers,
+        up_to_parameters=spec.up_to_parameters,
+    )

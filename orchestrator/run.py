@@ -117,6 +117,11 @@ def run_study(
             from orchestrator.tune import RayExecutor  # ray takes seconds to import
 
             executor = RayExecutor(address)
+        if inline and any(pack.resources.workers > 1 for pack in plan.packs):
+            raise PlanError(
+                "Cells that several workers train together need Ray: run without --inline, or give "
+                "them one worker under 'resources'."
+            )
         if plan.packs:
             stack.enter_context(executor)
             _refuse_shortfalls(plan, executor)
@@ -166,8 +171,7 @@ def _refuse_shortfalls(plan: Plan, executor: Executor) -> None:
     requirements = [
         Requirement(
             purpose=f"model_size {need.model_size} ({need.parameters:,} parameters)",
-            cpus=need.cpus,
-            gpus=need.gpus,
+            resources=need.trial,
         )
         for need in plan.resources
     ]

@@ -138,6 +138,6 @@ def _memory(pack: Pack, device: torch.device) -> float:
     """Return the bytes that the pack's stack may fill."""
     if device.type == "cuda":
         _, total = torch.cuda.mem_get_info(device)
-        return MEMORY_SHARE * total * min(1.0, pack.gpus)
+        return MEMORY_SHARE * total * min(1.0, pack.resources.gpus)
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return MEMORY_SHARE * total * min(1.0, pack.cpus / usable_cpus())
+    return MEMORY_SHARE * total * min(1.0, pack.resources.cpus / usable_cpus())

@@ -59,6 +59,9 @@ CHECKPOINTS, MEMBERS, STATE = "checkpoints", "members.json", "state.pt"
 LEASE_SECONDS = 60.0
 """How long a killed driver or worker holds an object store: a few missed beats."""
 
+NOTES = "checks"
+"""Folder of what checks of a cluster write, and delete again."""
+
 WAIT_SECONDS = 180.0
 """How long a new driver waits for a dead one's workers: three leases."""
 
@@ -296,6 +299,22 @@ class Store:
         """Be seen as a worker that trains and writes; no new driver starts meanwhile."""
         with self._locks.worker(Heartbeat(driver=worker)):
             yield
+
+    # Notes: how a check sees whether nodes share the store.
+
+    def leave_note(self, name: str, text: str) -> None:
+        """Write a note under `name`, FOLDER/NAME."""
+        folder, _, _ = name.rpartition("/")
+        self._files.make_folder(f"{NOTES}/{folder}")
+        self._files.write(f"{NOTES}/{name}", text.encode())
+
+    def read_note(self, name: str) -> str:
+        """Return a note; raises `FileNotFoundError` where it is not seen."""
+        return self._files.read(f"{NOTES}/{name}").decode()
+
+    def remove_notes(self, folder: str) -> None:
+        """Delete a folder of notes."""
+        self._files.delete_folder(f"{NOTES}/{folder}")
 
     def compact(
         self, *, rows_per_part: int = ROWS_PER_PART, wait_seconds: float = WAIT_SECONDS

@@ -1,6 +1,5 @@
 """What runs on a Ray worker: one Ray Tune trial, which trains one pack."""
 
-import faulthandler
 import os
 import traceback
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ import torch
 from ray import tune
 
 from orchestrator.execution import Assignment, DeviceLostError, train_pack
+from orchestrator.hang import die_unless_called_again, forget_hangs
 from orchestrator.pack_rows import Failure, PackProgress
 from orchestrator.packing import Pack
 from workloads.base import ModelCost
@@ -34,9 +34,15 @@ def run_trial(
     """
     learn_costs(costs)
     pack: Pack = ray.get(packs[config["pack_id"]])
-    device = torch.device("cuda" if pack.gpus > 0 else "cpu")
-    if pack.gpus > 0:
-        torch.cuda.set_per_process_memory_fraction(min(1.0, pack.gpus))
+    if pack.resources.workers > 1:
+        from orchestrator.parallel_trial import train_together  # Ray Train: only where it is used
+
+        train_together(pack, assignment, costs)
+        return
+    gpus = pack.resources.gpus
+    device = torch.device("cuda" if gpus > 0 else "cpu")
+    if gpus > 0:
+        torch.cuda.set_per_process_memory_fraction(min(1.0, gpus))
     with assignment.store.work(f"pid {os.getpid()} pack {pack.pack_id}"):
         try:
             train_pack(
@@ -44,22 +50,14 @@ def run_trial(
                 assignment,
                 device=device,
                 report=_report,
-                alive=lambda: _die_unless_called_again(assignment.hang_seconds),
+                alive=lambda: die_unless_called_again(assignment.hang_seconds),
             )
         except DeviceLostError:
             # Ray would use this process again, and cells that have done nothing would fail in it.
             traceback.print_exc()
             os._exit(1)
         finally:
-            faulthandler.cancel_dump_traceback_later()
-
-
-def _die_unless_called_again(seconds: float) -> None:
-    """End this process, with a traceback of every thread, unless called again within `seconds`.
-
-    A hang thus becomes a worker's death, which is retried and isolated like any other.
-    """
-    faulthandler.dump_traceback_later(seconds, exit=True)
+            forget_hangs()
 
 
 def _report(progress: PackProgress) -> None:

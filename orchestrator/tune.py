@@ -18,7 +18,7 @@ from ray.tune.experiment import Trial
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from typing_extensions import override
 
-from cluster.capacity import NodeResources
+from cluster.capacity import DRIVER_CPUS, NodeResources, TrialResources
 from cluster.local import usable_cpus
 from orchestrator.errors import LaunchError, RequestError
 from orchestrator.execution import Assignment
@@ -146,11 +146,29 @@ class RayExecutor(Executor):
         assignment: Assignment,
         report: Callable[[PackProgress], None],
     ) -> Mapping[str, PackFate]:
-        shares = {pack.pack_id: (pack.cpus, pack.gpus) for pack in packs}
+        fates: dict[str, PackFate] = {}
+        alone = [pack for pack in packs if pack.resources.workers == 1]
+        together = [pack for pack in packs if pack.resources.workers > 1]
+        if alone:
+            fates |= self._round(alone, assignment, report)
+        for resources in dict.fromkeys(pack.resources for pack in together):
+            # Trials that wait for workers hold CPUs that the workers need: no more than can run.
+            alike = [pack for pack in together if pack.resources == resources]
+            fates |= self._round(alike, assignment, report, at_once=self.slots(resources))
+        return fates
+
+    def _round(
+        self,
+        packs: Sequence[Pack],
+        assignment: Assignment,
+        report: Callable[[PackProgress], None],
+        at_once: int | None = None,
+    ) -> Mapping[str, PackFate]:
+        """Train packs; `at_once`: most trials at a time, None for as many as there is room."""
+        held = {pack.pack_id: _bundle(pack.resources) for pack in packs}
 
         def resources(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
-            cpus, gpus = shares[config["pack_id"]]
-            return tune.PlacementGroupFactory([{"CPU": cpus, "GPU": gpus}])
+            return tune.PlacementGroupFactory([held[config["pack_id"]]])
 
         trainable = tune.with_parameters(
             run_trial,
@@ -165,7 +183,7 @@ class RayExecutor(Executor):
             tuner = tune.Tuner(
                 tune.with_resources(trainable, resources),
                 param_space={"pack_id": tune.grid_search([pack.pack_id for pack in packs])},
-                tune_config=tune.TuneConfig(reuse_actors=True),
+                tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=at_once),
                 run_config=tune.RunConfig(
                     name="trials",
                     storage_path=root,
@@ -185,6 +203,13 @@ class RayExecutor(Executor):
                 "cluster and run the study again."
             )
         return watcher.fates
+
+
+def _bundle(resources: TrialResources) -> dict[str, float]:
+    """Return what Ray is to reserve for the trial itself."""
+    if resources.workers > 1:
+        return {"CPU": DRIVER_CPUS}
+    return {"CPU": resources.cpus, "GPU": resources.gpus}
 
 
 def _require_listener(address: str) -> None:
@@ -305,8 +330,9 @@ class _Watcher(tune.Callback):
             error: Exception = RuntimeError(Path(trial.error_file).read_text().strip())
         else:
             error = cloudpickle.loads(Path(file).read_bytes())
-        died = isinstance(error, RayActorError | OutOfMemoryError)
         cause = getattr(error, "cause", None) or error  # of a RayTaskError, without its colours
+        died = isinstance(error, RayActorError | OutOfMemoryError)
+        died = died or type(cause).__name__ == "WorkersLostError"
         pack_id = trial.config["pack_id"]
         self._open.pop(pack_id, None)
         self.fates[pack_id] = PackFate(

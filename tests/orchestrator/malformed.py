@@ -222,6 +222,21 @@ MALFORMED: list[tuple[str, str, str]] = [
         ":12: resources: unknown key 'gpu'. Did you mean 'gpus'? Allowed: cpus, gpus, up_to_para",
     ),
     (
+        "fewer workers than GPUs",
+        _top_line("resources: {cpus: 1, gpus: 4, workers: 2}"),
+        ":12: resources: workers is 2 for 4 GPUs; allowed: one worker a GPU, or any number of wor",
+    ),
+    (
+        "workers of a share of a GPU",
+        _top_line("resources: {cpus: 1, gpus: 0.5, workers: 2}"),
+        ":12: resources: workers is 2 for 0.5 GPUs; allowed: one worker a GPU",
+    ),
+    (
+        "no worker",
+        _top_line("resources: {cpus: 1, gpus: 0, workers: 0}"),
+        ":12: resources: workers is 0 (an integer); allowed: a whole number of workers in [1, 4",
+    ),
+    (
         "one and a half GPUs",
         _top_line("resources: {cpus: 1, gpus: 1.5}"),
         ":12: resources: gpus is 1.5 (a number); allowed: 0, a share of a GPU in (0, 1), or a wh",

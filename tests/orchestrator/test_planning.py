@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from cluster.capacity import TrialResources
 from orchestrator.cell import Cell
 from orchestrator.errors import PlanError, StudyFileError
 from orchestrator.grid_cells import grid_cells
@@ -91,7 +92,7 @@ def test_long_shapes_are_cut_into_several_packs(study):
 
 def test_a_pack_is_named_by_its_members_alone(study):
     pack = plan_study(study).packs[0]
-    turned = replace(pack, cells=pack.cells[::-1], cpus=2, gpus=0.5)
+    turned = replace(pack, cells=pack.cells[::-1], resources=TrialResources(cpus=2, gpus=0.5))
     assert turned.pack_id == pack.pack_id
     assert pack.holding(pack.cells[:1], None).pack_id != pack.pack_id
 

@@ -10,6 +10,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cluster.capacity import TrialResources
 from orchestrator.budget import Budget, BudgetKind
 from orchestrator.errors import StudyFileError
 from orchestrator.study import Resources, Study, study_axes
@@ -203,11 +204,13 @@ resources:
 - {cpus: 8, gpus: 4}
 """
     resources = study(WELL_FORMED + rules).resources
-    assert resources.for_parameters(10**6) == (1, 0.25)
-    assert resources.for_parameters(10**6 + 1) == (2, 1)
-    assert resources.for_parameters(10**12) == (8, 4)
+    assert resources.for_parameters(10**6) == TrialResources(cpus=1, gpus=0.25)
+    assert resources.for_parameters(10**6 + 1) == TrialResources(cpus=2, gpus=1)
+    assert resources.for_parameters(10**12) == TrialResources(cpus=8, gpus=1, workers=4)
     assert study(WELL_FORMED).resources == Resources()
-    assert Resources().for_parameters(10**12) == (1, 0)
+    assert Resources().for_parameters(10**12) == TrialResources(cpus=1, gpus=0)
+    several = study(WELL_FORMED + "resources: {cpus: 2, gpus: 0, workers: 3}\n").resources
+    assert several.for_parameters(1) == TrialResources(cpus=2, gpus=0, workers=3)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@
 - `STACKED_MODULES`: any other module of supported layers, through torch.func.
 - `ONE_BY_ONE`: what cannot be stacked, and what is so large that stacking gains nothing.
 - `OWN_LOOP`: what trains its cells itself.
+- `DATA_PARALLEL`: what several processes train together, because one device does not hold it.
 """
 
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ from workloads.optimizer import Optimizer
 from workloads.recipe import Recipe
 from workloads.resident import load_data
 from workloads.self_trained import SelfTrained
+from workloads.streams import forked_torch_generator
+from workloads.training.data_parallel import DataParallel, require_divisible
 from workloads.training.initial import initial_model
 from workloads.training.layer_stack import LayerStack, layer_stack_fault
 from workloads.training.module_stack import ModuleStack, module_fault
@@ -50,6 +53,7 @@ class Arithmetic(StrEnum):
     STACKED_LAYERS = "stacked layers"
     STACKED_MODULES = "stacked modules"
     OWN_LOOP = "own loop"
+    DATA_PARALLEL = "data parallel"
 
     @property
     def stacks(self) -> bool:
@@ -81,10 +85,11 @@ def new_stepper(
     example: Tensor,
 ) -> Stepper:
     """Return `models` (on the device of `example`, one input) ready for their first step."""
-    if arithmetic == Arithmetic.ONE_BY_ONE:
+    if arithmetic in (Arithmetic.ONE_BY_ONE, Arithmetic.DATA_PARALLEL):
         if len(models) != 1:
-            raise ValueError(f"{len(models)} cells cannot be stacked one by one.")
-        return OneByOne(workload, models[0], recipes[0], example.device)
+            raise ValueError(f"{len(models)} cells cannot be stacked {arithmetic}.")
+        single = OneByOne if arithmetic == Arithmetic.ONE_BY_ONE else DataParallel
+        return single(workload, models[0], recipes[0], example.device)
     if arithmetic == Arithmetic.OWN_LOOP:
         raise ValueError(f"Cells of workload {workload.name!r} are not trained by steps.")
     hyperparameters = Hyperparameters.of(recipes, example.device)
@@ -101,14 +106,20 @@ def choose_arithmetic(
     device_type: str = "cpu",
     optimizer: str = Optimizer.SGD,
     later_batches: tuple[int, ...] = (),
+    workers: int = 1,
 ) -> Choice:
     """Return the path of cells of one model size, batch size and optimizer on 'cpu' or 'cuda'.
+
+    `workers`: how many train a cell together. Raises `WorkloadError` for a model that several
+    cannot.
 
     A stacked path is tried out on a few steps, on the CPU: a member must come out the same to the
     last bit in every place of every stack, and equal to the plain model but for rounding. So at
     every batch size of cells whose batch grows (`later_batches`); whether stacking pays is judged
     by the first, at which most steps are made.
     """
+    if workers > 1:
+        return _together(workload, size, workers)
     if isinstance(workload, SelfTrained):
         return Choice(Arithmetic.OWN_LOOP, "the workload trains its cells itself")
     assert isinstance(workload, Workload)
@@ -144,6 +155,17 @@ def choose_arithmetic(
     if fault is None:
         return Choice(Arithmetic.STACKED_MODULES, reason)
     return Choice(Arithmetic.ONE_BY_ONE, fault)
+
+
+def _together(workload: BaseWorkload, size: AxisValue, workers: int) -> Choice:
+    if not isinstance(workload, Workload):
+        raise WorkloadError(
+            f"Workload {workload.name!r} trains its cells by a loop of its own, which {workers} "
+            "workers cannot share. Give its cells one worker under 'resources'."
+        )
+    with forked_torch_generator(workload.name, "arithmetic"):
+        require_divisible(workload.model(size))
+    return Choice(Arithmetic.DATA_PARALLEL, f"{workers} workers train each together")
 
 
 class _Trial:

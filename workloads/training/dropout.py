@@ -39,6 +39,9 @@ class CellDropout(nn.Module):
         self.p = probability
         self.drawn = 0
         """Places of this step whose draws were used in earlier calls."""
+        self.part: tuple[int, int] | None = None
+        """(First example, examples of the whole batch) where inputs are a part of a batch, whose
+        first dimension is the example; None: they are all of it."""
         self.register_buffer("key", torch.tensor(key))
         self.register_buffer("step", torch.tensor(0))
 
@@ -46,8 +49,14 @@ class CellDropout(nn.Module):
         """Return `inputs` with a share of `p` zeroed and the rest scaled up."""
         if not self.training or self.p == 0.0:
             return inputs
-        first, self.drawn = self.drawn, self.drawn + inputs.numel()
-        places = torch.arange(first, self.drawn, device=inputs.device)
+        numel = inputs.numel()
+        first, whole = self.drawn, numel
+        if self.part is not None and numel:
+            before, batch = self.part
+            first += before * (numel // len(inputs))
+            whole = batch * (numel // len(inputs))
+        self.drawn += whole
+        places = torch.arange(first, first + numel, device=inputs.device)
         bits = _mixed(_mixed(self.key + self.step * GOLDEN) + places * GOLDEN)
         uniform = (bits >> (64 - UNIFORM_BITS)) & (2**UNIFORM_BITS - 1)
         kept = (uniform >= int(self.p * 2**UNIFORM_BITS)).view(inputs.shape)

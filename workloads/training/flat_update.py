@@ -31,6 +31,9 @@ class FlatUpdate(ABC):
     Between `begin` and `move`, `backward` adds to the gradients.
     """
 
+    gradients: Tensor
+    """What `backward` adds to: the gradients, or the velocities where the rule needs no more."""
+
     @abstractmethod
     def begin(self) -> None:
         """Make the gradients ready to be added to."""
@@ -64,7 +67,7 @@ class HeavyBall(FlatUpdate):
         self._learning_rate, self._momentum = learning_rate, momentum
         self._weight_decay = weight_decay
         self.values = _flat(parameters)
-        self.velocity = torch.zeros_like(self.values)
+        self.velocity = self.gradients = torch.zeros_like(self.values)
         _take_over(parameters, self.values, self.velocity)
 
     @override
@@ -96,7 +99,8 @@ class _FlatRule(FlatUpdate):
         hyperparameters = Hyperparameters.of([recipe], values.device)
         self._rates = hyperparameters.learning_rate.clone()
         self._rule = update_rule([self._parameter], hyperparameters)
-        _take_over(parameters, self._parameter.value[0], self._parameter.gradient[0])
+        self.gradients = self._parameter.gradient[0]
+        _take_over(parameters, self._parameter.value[0], self.gradients)
 
     @override
     def begin(self) -> None:

@@ -233,7 +233,7 @@ class Lockstep:
         copies = []
         for member in self._members:
             seed = member.recipe.seed
-            fresh = seed not in models or self._arithmetic is Arithmetic.ONE_BY_ONE
+            fresh = seed not in models or not self._arithmetic.stacks
             if fresh:
                 models[seed] = initial_model(self._workload, member.recipe).to(self._device)
             copies.append(models[seed])

@@ -35,7 +35,10 @@ def evaluate(workload: Workload, model: nn.Module, split: Split) -> Score:
         return result
 
     with torch.no_grad():
-        (score,) = _sums(workload, outputs, slice(0, 1), shared_chunks(split))
+        sums = _Sums(workload, outputs, slice(0, 1), with_metrics=False)
+        for inputs, targets in shared_chunks(split):
+            sums.add(inputs, targets)
+    (score,) = sums.scores()
     return score
 
 
@@ -62,7 +65,15 @@ def scores_of(
     `with_metrics`: the workload's own metrics too.
     """
     with float32_arithmetic(), stepper.running(), torch.no_grad():
-        return _sums(workload, stepper.outputs, members, chunks, with_metrics)
+        sums = _Sums(workload, stepper.outputs, members, with_metrics)
+        for index, (inputs, targets) in enumerate(chunks):
+            # Of fewer chunks than ranks, the first is computed by those that have none.
+            own = index % stepper.ranks == stepper.rank
+            if own or index == 0:
+                sums.add(inputs, targets, counts=own)
+            else:
+                sums.examples += inputs.shape[1]
+        return sums.scores(stepper.summed)
 
 
 def measures(workload: BaseWorkload) -> bool:
@@ -70,35 +81,52 @@ def measures(workload: BaseWorkload) -> bool:
     return isinstance(workload, Workload) and type(workload).metrics is not Workload.metrics
 
 
-def _sums(
-    workload: Workload,
-    outputs_of: Callable[[slice, Tensor], Tensor],
-    members: slice,
-    chunks: Chunks,
-    with_metrics: bool = False,
-) -> list[Score]:
-    n = members.stop - members.start
-    totals, examples = None, 0
-    names: list[str] = []
-    for inputs, targets in chunks:
-        size = inputs.shape[1]
-        examples += size
-        outputs = outputs_of(members, inputs.expand(n, *inputs.shape[1:]))
+class _Sums:
+    """Sums over examples of what is measured of some members."""
+
+    def __init__(
+        self,
+        workload: Workload,
+        outputs_of: Callable[[slice, Tensor], Tensor],
+        members: slice,
+        with_metrics: bool,
+    ) -> None:
+        self._workload, self._outputs_of = workload, outputs_of
+        self._members, self._with_metrics = members, with_metrics
+        self._names: list[str] = []
+        self.totals: Tensor | None = None
+        """(measures, members) sums in float64."""
+        self.examples = 0
+        """How many each member saw."""
+
+    def add(self, inputs: Tensor, targets: Tensor, *, counts: bool = True) -> None:
+        """Take in (k, c, …) examples of each member, or (1, c, …) that all share.
+
+        `counts`: False for what another process takes in; this one then learns the measures alone.
+        """
+        n, size = self._members.stop - self._members.start, inputs.shape[1]
+        self.examples += size
+        outputs = self._outputs_of(self._members, inputs.expand(n, *inputs.shape[1:]))
         rows = whole_lanes(outputs)
         wanted = whole_lanes(targets.expand(n, *targets.shape[1:]).flatten(0, 1))
-        metrics = workload.metrics(rows, wanted) if with_metrics else {}
-        names = _checked_names(metrics, len(rows))
+        workload = self._workload
+        metrics = workload.metrics(rows, wanted) if self._with_metrics else {}
+        self._names = _checked_names(metrics, len(rows))
         measured = (workload.loss(rows, wanted), workload.error(rows, wanted), *metrics.values())
         sums = torch.stack(
             [values[: n * size].view(n, size).sum(1, dtype=torch.float64) for values in measured]
         )
-        totals = sums if totals is None else totals + sums
-    if totals is None:
-        raise ValueError("A set without examples cannot be evaluated.")
-    return [
-        Score(loss, error, dict(zip(names, own, strict=True)))
-        for loss, error, *own in (totals / examples).T.tolist()
-    ]
+        sums = sums if counts else torch.zeros_like(sums)
+        self.totals = sums if self.totals is None else self.totals + sums
+
+    def scores(self, summed: Callable[[Tensor], Tensor] = lambda totals: totals) -> list[Score]:
+        """Return the means of each member. `summed`: adds what other processes took in."""
+        if self.totals is None:
+            raise ValueError("A set without examples cannot be evaluated.")
+        return [
+            Score(loss, error, dict(zip(self._names, own, strict=True)))
+            for loss, error, *own in (summed(self.totals) / self.examples).T.tolist()
+        ]
 
 
 def _checked_names(metrics: Mapping[str, Tensor], rows: int) -> list[str]:

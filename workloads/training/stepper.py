@@ -76,6 +76,10 @@ class Stepper(ABC):
     """n, the members still in the stack."""
     elements_per_example: int
     """Numbers in the largest activation of one example: bounds how much is evaluated at once."""
+    rank: int = 0
+    """This process among those that step the same members together."""
+    ranks: int = 1
+    """How many those are; 1: this one alone."""
 
     @abstractmethod
     def step(self, step: int, inputs: Tensor, targets: Tensor) -> Tensor:
@@ -107,6 +111,10 @@ class Stepper(ABC):
     @abstractmethod
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `state` returned in another process."""
+
+    def summed(self, partial: Tensor) -> Tensor:
+        """Return the sum over the ranks of what each has of `partial`."""
+        return partial
 
     def running(self) -> AbstractContextManager[None]:
         """Return a context manager that holds what `step` and `outputs` need around them."""

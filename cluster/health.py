@@ -1,0 +1,98 @@
+"""Whether the nodes of a cluster are fit for a study: what each says of itself, and its faults."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+__all__ = ["CLOCK_SECONDS", "NodeReport", "faults"]
+
+CLOCK_SECONDS = 5.0
+"""Difference between a node's clock and the driver's that is a fault: rows carry the time at which
+they were begun, of which the earliest counts, and an object store's leases last a minute."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeReport:
+    """What a node says of itself."""
+
+    name: str
+    """Address."""
+    versions: Mapping[str, str]
+    """Of python and of the packages that results depend on; "missing" where there is none."""
+    gpus: float
+    """That the cluster schedules on it."""
+    gpus_usable: int
+    """That torch sees there."""
+    gpu_names: tuple[str, ...] = ()
+    """Models of those."""
+    clock_ahead: float
+    """Seconds by which its clock is ahead of the driver's, beyond what the way there explains."""
+    reads: str
+    """Why it cannot read what the driver wrote to the store; empty if it can."""
+    writes: str
+    """Why what it wrote to the store did not arrive; empty if it did."""
+    token_mode: str
+    """Ray's authentication in its environment."""
+
+
+def faults(reports: Sequence[NodeReport], driver: NodeReport) -> list[str]:
+    """Return one sentence for each thing that would spoil a study; empty when all is well."""
+    return [
+        f"{report.name}: {fault}"
+        for report in reports
+        for fault in (
+            *_of_versions(report, driver),
+            *_of_devices(report),
+            *_of_clock(report),
+            *_of_storage(report),
+            *_of_token(report, driver),
+        )
+    ]
+
+
+def _of_versions(report: NodeReport, driver: NodeReport) -> list[str]:
+    return [
+        f"{name} is {report.versions.get(name, 'missing')}, the driver's is {version}. Install the "
+        "same versions on every node."
+        for name, version in driver.versions.items()
+        if report.versions.get(name, "missing") != version
+    ]
+
+
+def _of_devices(report: NodeReport) -> list[str]:
+    if report.gpus <= report.gpus_usable:
+        return []
+    return [
+        f"the cluster schedules {report.gpus:g} GPUs on it, and torch sees {report.gpus_usable}. "
+        "Mend its driver, or start the node with --num-gpus."
+    ]
+
+
+def _of_clock(report: NodeReport) -> list[str]:
+    if abs(report.clock_ahead) <= CLOCK_SECONDS:
+        return []
+    way = "ahead of" if report.clock_ahead > 0 else "behind"
+    return [
+        f"its clock is {abs(report.clock_ahead):.0f} s {way} the driver's; allowed: "
+        f"{CLOCK_SECONDS:g} s. Set it by NTP."
+    ]
+
+
+def _of_storage(report: NodeReport) -> list[str]:
+    said = (
+        ("cannot read what the driver wrote to the store", report.reads),
+        ("cannot write to the store what the driver reads there", report.writes),
+    )
+    return [
+        f"{what}: {why} Use a path on storage that every node mounts, or s3:// or gs://."
+        for what, why in said
+        if why
+    ]
+
+
+def _of_token(report: NodeReport, driver: NodeReport) -> list[str]:
+    if report.token_mode == driver.token_mode:
+        return []
+    return [
+        f"Ray's authentication is {report.token_mode!r} there and {driver.token_mode!r} here. Set "
+        "RAY_AUTH_MODE alike on every node, and ship the token."
+    ]

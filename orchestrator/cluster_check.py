@@ -1,0 +1,133 @@
+"""Asks every node of a Ray cluster what it has, and whether it shares the store."""
+
+import os
+import platform
+import time
+import uuid
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import ray
+import torch
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from cluster.health import NodeReport
+from orchestrator.errors import LaunchError, StoreError
+from orchestrator.store import Store
+from orchestrator.tune import RayExecutor
+
+__all__ = ["check_cluster"]
+
+PACKAGES = ("scaling-study", "ray", "torch", "numpy", "pandas", "pyarrow")
+
+ANSWER_SECONDS = 120.0
+"""How long a node may take to answer: starting a process there and importing torch takes 10."""
+
+
+def check_cluster(address: str, store: Store) -> tuple[list[NodeReport], NodeReport]:
+    """Return what every node of the cluster at `address` says of itself, and what the driver does.
+
+    Something is written to the store and deleted again. Raises `LaunchError` where the cluster
+    cannot be reached or a node does not answer, `StoreError` where the driver cannot use the store.
+    """
+    folder = uuid.uuid4().hex
+    with RayExecutor(address):
+        nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+        try:
+            store.leave_note(f"{folder}/driver", "driver")
+            asked = {node["NodeID"]: _ask(node, store, folder) for node in nodes}
+            _, missing = ray.wait([*asked.values()], num_returns=len(asked), timeout=ANSWER_SECONDS)
+            if missing:
+                silent = [n["NodeManagerAddress"] for n in nodes if asked[n["NodeID"]] in missing]
+                raise LaunchError(
+                    f"{', '.join(silent)} did not answer within {ANSWER_SECONDS:g} s. Look at the "
+                    "nodes' logs, or take them out of the cluster."
+                )
+            answers = dict(zip(asked, ray.get([*asked.values()]), strict=True))
+            reports = [_report(node, answers[node["NodeID"]], store, folder) for node in nodes]
+            return reports, _driver(store)
+        finally:
+            store.remove_notes(folder)
+
+
+def _ask(node: Mapping[str, Any], store: Store, folder: str) -> "ray.ObjectRef[dict[str, Any]]":
+    answer: ray.ObjectRef[dict[str, Any]] = _answer.options(**_on(node)).remote(
+        store, folder, node["NodeID"]
+    )
+    return answer
+
+
+def _on(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a task that runs on a node, however busy it is."""
+    strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+    return {"num_cpus": 0, "scheduling_strategy": strategy}
+
+
+@ray.remote
+def _time() -> float:
+    return time.time()
+
+
+@ray.remote
+def _answer(store: Store, folder: str, node_id: str) -> dict[str, Any]:
+    """Return what is known here, and leave a note in the store."""
+    answer = {**_facts(), "reads": "", "writes": ""}
+    try:
+        found = store.read_note(f"{folder}/driver")
+        answer["reads"] = "" if found == "driver" else f"it finds {found!r} there."
+    except StoreError as error:
+        answer["reads"] = str(error)
+    except FileNotFoundError:
+        answer["reads"] = f"it is not there ({store.address(folder)})."
+    try:
+        store.leave_note(f"{folder}/{node_id}", node_id)
+    except StoreError as error:
+        answer["writes"] = str(error)
+    return answer
+
+
+def _report(
+    node: Mapping[str, Any], answer: Mapping[str, Any], store: Store, folder: str
+) -> NodeReport:
+    writes = answer["writes"]
+    if not writes:
+        try:
+            store.read_note(f"{folder}/{node['NodeID']}")
+        except FileNotFoundError:
+            writes = f"the driver does not find it ({store.address(folder)})."
+    return NodeReport(
+        name=node["NodeManagerAddress"],
+        gpus=node["Resources"].get("GPU", 0.0),
+        clock_ahead=_clock_ahead(node),
+        reads=answer["reads"],
+        writes=writes,
+        **{name: answer[name] for name in ("versions", "gpus_usable", "gpu_names", "token_mode")},
+    )
+
+
+def _clock_ahead(node: Mapping[str, Any]) -> float:
+    """Return by how much a node's clock is ahead, beyond what the way there may explain."""
+    asked = time.time()
+    theirs: float = ray.get(_time.options(**_on(node)).remote())  # its worker is still warm
+    return min(theirs - asked, 0.0) or max(theirs - time.time(), 0.0)
+
+
+def _driver(store: Store) -> NodeReport:
+    return NodeReport(name="driver", gpus=0, clock_ahead=0.0, reads="", writes="", **_facts())
+
+
+def _facts() -> dict[str, Any]:
+    return {
+        "versions": {"python": platform.python_version(), **{n: _version(n) for n in PACKAGES}},
+        "gpus_usable": torch.cuda.device_count(),
+        "gpu_names": tuple(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())),
+        "token_mode": os.environ.get("RAY_AUTH_MODE", "default"),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "missing"

@@ -1,0 +1,61 @@
+"""What is a fault of a node, and what is not."""
+
+from dataclasses import replace
+
+import pytest
+
+from cluster.health import NodeReport, faults
+
+VERSIONS = {"python": "3.12.1", "ray": "2.60.0", "torch": "2.13.0"}
+DRIVER = NodeReport(
+    name="driver",
+    versions=VERSIONS,
+    gpus=0,
+    gpus_usable=0,
+    clock_ahead=0.0,
+    reads="",
+    writes="",
+    token_mode="token",
+)
+NODE = replace(
+    DRIVER, name="10.0.0.7", gpus=4, gpus_usable=4, gpu_names=("H100",) * 4, clock_ahead=-0.4
+)
+
+
+def test_a_node_like_the_driver_has_no_fault():
+    assert faults([NODE, DRIVER], DRIVER) == []
+    # A node may have devices that the cluster does not schedule.
+    assert faults([replace(NODE, gpus=0)], DRIVER) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"versions": {**VERSIONS, "torch": "2.12.0"}},
+            "torch is 2.12.0, the driver's is 2.13.0. Install the same versions on every node.",
+        ),
+        ({"versions": {"python": "3.12.1", "ray": "2.60.0"}}, "torch is missing, the driver's is"),
+        (
+            {"gpus_usable": 1},
+            "the cluster schedules 4 GPUs on it, and torch sees 1. Mend its driver, or start the "
+            "node with --num-gpus.",
+        ),
+        ({"clock_ahead": -7.2}, "its clock is 7 s behind the driver's; allowed: 5 s."),
+        ({"clock_ahead": 61.0}, "its clock is 61 s ahead of the driver's"),
+        (
+            {"reads": "it is not there."},
+            "cannot read what the driver wrote to the store: it is not",
+        ),
+        ({"writes": "disk full."}, "cannot write to the store what the driver reads there: disk f"),
+        ({"token_mode": "disabled"}, "Ray's authentication is 'disabled' there and 'token' here."),
+    ],
+)
+def test_each_fault_is_told_with_its_node(changes, said):
+    (sentence,) = faults([NODE, replace(NODE, **changes)], DRIVER)
+    assert sentence.startswith(f"10.0.0.7: {said}")
+
+
+def test_every_fault_of_every_node_is_told():
+    bad = replace(NODE, name="b", clock_ahead=9.0, reads="gone.", writes="gone.")
+    assert len(faults([replace(bad, name="a"), bad], DRIVER)) == 6

@@ -1,0 +1,54 @@
+"""A check of a real cluster of two nodes on this machine, one of which declares what it lacks."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+TWO_NODES = """
+import json, sys
+from dataclasses import asdict
+from pathlib import Path
+from ray.cluster_utils import Cluster
+from cluster.health import faults
+from orchestrator import Store
+from orchestrator.cluster_check import check_cluster
+
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+cluster.add_node(num_cpus=1, num_gpus=64)  # which this machine does not have
+store = Store(sys.argv[1])
+reports, driver = check_cluster(cluster.address, store)
+print(json.dumps([[asdict(report) for report in reports], faults(reports, driver)]))
+print([str(path) for path in (Path(sys.argv[1]) / "checks").iterdir()])
+# As if nodes wrote to another disk: in this process alone, notes are read from elsewhere.
+read = Store.read_note
+Store.read_note = lambda store, name: read(Store(sys.argv[2]), name)
+reports, driver = check_cluster(cluster.address, store)
+print(json.dumps([faults([report], driver) for report in reports]))
+cluster.shutdown()
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_every_node_is_asked_and_its_faults_are_named(command_line, tmp_path):
+    command = [sys.executable, "-c", TWO_NODES, str(tmp_path / "store"), str(tmp_path / "other")]
+    answer = subprocess.run(
+        command, env=command_line.environment, capture_output=True, text=True, timeout=300
+    )
+    lines = answer.stdout.splitlines()[-3:]
+    assert len(lines) == 3, answer.stderr
+    reports, told = json.loads(lines[0])
+    assert len(reports) == 2
+    assert sorted(report["gpus"] for report in reports) == [0, 64]
+    for report in reports:
+        assert report["versions"]["ray"] == reports[0]["versions"]["ray"] != "missing"
+        assert abs(report["clock_ahead"]) < 1  # one machine has one clock
+        assert (report["reads"], report["writes"]) == ("", "")
+    assert len(told) == 1  # but where there are 64 GPUs
+    assert "the cluster schedules 64 GPUs on it, and torch sees" in told[0]
+    assert lines[1] == "[]"  # nothing is left in the store
+    for said in json.loads(lines[2]):
+        assert any("cannot write to the store what the driver reads there" in each for each in said)

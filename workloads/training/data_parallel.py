@@ -1,0 +1,76 @@
+"""One model over several processes, each with a part of every batch: cells larger than a device.
+
+Every process of the torch.distributed group runs the same engine on the same recipe. It takes its
+rows of a batch, and one sum over the processes a step makes of all parts the gradient of the whole
+batch. So global batch, noise scale, seeds, batch order, dropout masks and looks are those of the
+cell on one device, and its outcome is the same but for rounding: sums are taken in other orders.
+"""
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from typing_extensions import override
+
+from workloads.base import Workload
+from workloads.errors import WorkloadError
+from workloads.recipe import Recipe
+from workloads.training.dropout import CellDropout, set_step
+from workloads.training.one_by_one import OneByOne
+
+__all__ = ["DataParallel", "require_divisible"]
+
+
+class DataParallel(OneByOne):
+    """A stack of one, stepped by all processes of the default group together."""
+
+    def __init__(
+        self, workload: Workload, model: nn.Module, recipe: Recipe, device: torch.device
+    ) -> None:
+        """Raises `WorkloadError` for a model whose layers look at a batch as a whole."""
+        require_divisible(model)
+        super().__init__(workload, model, recipe, device)
+        self.rank, self.ranks = distributed.get_rank(), distributed.get_world_size()
+        self._dropouts = [m for m in model.modules() if isinstance(m, CellDropout)]
+
+    @override
+    def step(self, step: int, inputs: Tensor, targets: Tensor) -> Tensor:
+        batch = len(inputs)
+        first, end = (batch * rank // self.ranks for rank in (self.rank, self.rank + 1))
+        if self._dropouts:
+            set_step(self._model, step)
+            for dropout in self._dropouts:
+                dropout.part = first, batch
+        self._update.begin()
+        if self.rank:  # what the parameters have of earlier steps counts once
+            self._update.gradients.zero_()
+        loss = torch.zeros(1, dtype=torch.float64, device=inputs.device)
+        if end > first:
+            outputs = self._model(inputs[first:end])
+            own = self._workload.loss(outputs, targets[first:end]).sum() / batch
+            own.backward()  # type: ignore[no-untyped-call]
+            loss += own.detach()
+        distributed.all_reduce(self._update.gradients)
+        self._update.move(step)
+        return self.summed(loss)
+
+    @override
+    def outputs(self, members: slice, inputs: Tensor) -> Tensor:
+        for dropout in self._dropouts:
+            dropout.part = None
+        return super().outputs(members, inputs)
+
+    @override
+    def summed(self, partial: Tensor) -> Tensor:
+        distributed.all_reduce(partial)
+        return partial
+
+
+def require_divisible(model: nn.Module) -> None:
+    """Raise `WorkloadError` unless each process can compute its part of a batch by itself."""
+    for name, module in model.named_modules():
+        if isinstance(module, _BatchNorm):
+            raise WorkloadError(
+                f"Layer {name!r} is a {type(module).__name__}, whose statistics are of the whole "
+                "batch, while each worker sees a part of it. Use another normalization, such as "
+                "GroupNorm, or train the cell on one device."
+            )
