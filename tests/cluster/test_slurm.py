@@ -102,7 +102,7 @@ FAKE_PYTHON = """\
 cat >/dev/null
 echo "waiting for $2 nodes at $RAY_ADDRESS" >>"$LOG"
 until (($(find "$FOLDER" -name 'joined-*' | wc -l) >= $2)); do sleep 0.1; done
-if [[ -n ${NEVER_READY:-} ]]; then sleep 60; fi
+if [[ -n ${NEVER_READY:-} ]]; then exec sleep 60; fi
 """
 FAKE_STUDY = """\
 echo "scaling-study $* (ray $RAY_ADDRESS)" >>"$LOG"
@@ -117,8 +117,8 @@ FAKES = {
     "python": FAKE_PYTHON,
     "scaling-study": FAKE_STUDY,
     "scontrol": 'echo "scontrol $*" >>"$LOG"; printf "n1\\nn2\\n"\n',
-    "hostname": 'if [[ $1 == --ip-address ]]; then echo "fe80::1 ${ADDRESS:-10.0.0.1}"; else echo "$NODE"; fi\n',
-}  # fmt: skip
+    "hostname": 'echo "fe80::1 ${ADDRESS:-10.0.0.1}"\n',
+}
 JOB_ID = 7042
 PORT = 20420
 """20000 + 10 × (job id modulo 1000)."""
