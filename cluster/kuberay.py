@@ -226,12 +226,11 @@ def _volumes(
 
 
 def _env(description: ClusterDescription, kubernetes: Kubernetes) -> list[dict[str, Any]]:
+    """Return the variables of a container; Kubernetes would take $(NAME) in them for another's."""
     secret = {"name": kubernetes.token_secret, "key": TOKEN_KEY}
+    variables = environment_variables(description)
     return [
-        *(
-            {"name": key, "value": value}
-            for key, value in environment_variables(description).items()
-        ),
+        *({"name": name, "value": text.replace("$(", "$$(")} for name, text in variables.items()),
         {"name": "RAY_AUTH_TOKEN", "valueFrom": {"secretKeyRef": secret}},
     ]
 

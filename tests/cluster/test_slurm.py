@@ -5,6 +5,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ from cluster.slurm import render_slurm
 from tests.cluster.descriptions import SHARED, SLURM, STUDY, described
 
 RENDERED = Path(__file__).with_name("slurm.expected.sh")
+
+ROOT = Path(__file__).parents[2]
 
 REQUIRED = "SCALING_STUDY_REQUIRE_SHELLCHECK"
 """Variable that makes a missing shellcheck a failure, as in `.ci/run`."""
@@ -299,3 +302,63 @@ def test_a_token_of_nothing_is_refused(job):
     code, said = job.run()
     assert code == 3
     assert f"{job.token} is empty" in said
+
+
+REAL = """\
+name: lab
+head: {cpus: 1, memory_gib: 4}
+storage: {path: /shared/studies}
+slurm: {time_limit: 00:10:00, activate: [source /opt/studies/bin/activate]}
+"""
+TINY = """\
+name: tiny
+workload: digits
+seeds: 2
+grids:
+  curve:
+    dataset_fraction: 0.5
+    model_size: 16
+    batch_size: [16, 32]
+    learning_rate: 0.1
+    momentum: 0.9
+    budget: {steps: 20}
+"""
+ACTIVATE = """\
+export PATH={programs}:{environment}:$PATH PYTHONPATH={modules}
+"""
+COMMAND_LINE = """\
+exec {python} -c 'from orchestrator.cli import main; main()' "$@"
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_study_runs_on_a_real_ray_with_its_token(tmp_path):
+    """Only Slurm is fake here: Ray starts with authentication on, and ends with the job."""
+    job = Job(tmp_path, REAL)
+    programs = tmp_path / "bin"
+    for name in ("ray", "python"):
+        (programs / name).unlink()  # those of this environment are next on the PATH
+    (programs / "scontrol").write_text("#!/bin/bash\necho n1\n")
+    (programs / "scaling-study").write_text(
+        "#!/bin/bash\n" + COMMAND_LINE.format(python=sys.executable)
+    )
+    modules = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    (tmp_path / "activate").write_text(
+        ACTIVATE.format(programs=programs, environment=Path(sys.executable).parent, modules=modules)
+    )
+    study = tmp_path / "tiny.yaml"
+    study.write_text(TINY)
+    script = job.script.read_text().replace(str(STUDY.path), str(study))
+    job.script.write_text(script)
+    number = str(os.getpid())
+    process = job.start(SLURM_JOB_ID=number, ADDRESS="127.0.0.1")
+    try:
+        out, said = process.communicate(timeout=500)
+    finally:
+        process.terminate()
+    assert process.returncode == 0, said
+    assert "Trained 4 cells" in out
+    assert (job.shared / STUDY.name / "cells").is_dir()
+    assert "http://127.0.0.1:" in out + said
+    assert not Path(f"/tmp/scaling-study-{number}").exists()
