@@ -222,7 +222,7 @@ class Kubernetes:
     storage_claim: str | None = None
     """Claim of a volume that many nodes may write, mounted at the storage's path."""
     service_account: str | None = None
-    """Of all pods; with autoscaling, KubeRay gives the head one of its own."""
+    """Of all pods, by which they reach the storage; None: the namespace's default."""
     image_pull_secrets: tuple[str, ...] = ()
     """Secrets for a private registry."""
     environment_secrets: tuple[str, ...] = ()

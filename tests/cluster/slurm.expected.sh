@@ -73,7 +73,7 @@ clean_up() {
       any_left || break
       sleep 1
     done
-    kill -KILL "${started[@]}" 2>/dev/null || true
+    if any_left; then kill -KILL "${started[@]}" 2>/dev/null || true; fi
     timeout --kill-after=5 30 "${srun[@]}" --nodes="$wanted" --ntasks="$wanted" \
       --ntasks-per-node=1 rm -rf -- "$folder" || true
   fi
@@ -130,22 +130,10 @@ ray_start=(bash -c 'mkdir -p -m 700 -- "$0" && [[ -O $0 ]] && exec ray start "$@
   --block --temp-dir="$folder" --min-worker-port=0 --max-worker-port=0
   --dashboard-agent-listen-port="$((port + 2))" --disable-usage-stats)
 
-"${srun[@]}" --nodes=1 --ntasks=1 --nodelist="${nodes[0]}" "${ray_start[@]}" \
-  --head --node-ip-address="$address" --port="$port" \
-  --dashboard-host=127.0.0.1 --dashboard-port="$((port + 1))" \
-  --ray-client-server-port="$((port + 3))" \
-  --num-cpus=16 --num-gpus=4 --resources='{"accelerator_type:A100": 1}' &
-started+=("$!")
-for node in "${nodes[@]:1}"; do
-  "${srun[@]}" --nodes=1 --ntasks=1 --nodelist="$node" "${ray_start[@]}" \
-    --address="$address:$port" \
-    --num-cpus=16 --num-gpus=4 --resources='{"accelerator_type:A100": 1}' &
-  started+=("$!")
-done
-
-# Whatever asks for a Ray from here on means this one.
-export RAY_ADDRESS=$address:$port
-python - "$wanted" "$seconds_to_start" <<'PYTHON' &
+# Returns when so many nodes have joined Ray; a worker gives up soon where there is no head yet.
+wait_for() {
+  local pid waiting
+  RAY_ADDRESS=$address:$port python - "$1" "$seconds_to_start" <<'PYTHON' &
 import sys
 import time
 
@@ -165,20 +153,35 @@ while alive < wanted:
     except Exception as error:
         said = str(error)
 PYTHON
-waiting=$!
-started+=("$waiting")
-while kill -0 "$waiting" 2>/dev/null; do
-  stop_if_terminated
-  for pid in "${started[@]}"; do
-    if [[ $pid != "$waiting" ]] && ! kill -0 "$pid" 2>/dev/null; then
-      fail "Ray has ended on a node before it had started on all."
-    fi
+  waiting=$!
+  started+=("$waiting")
+  while kill -0 "$waiting" 2>/dev/null; do
+    stop_if_terminated
+    for pid in "${steps[@]}"; do
+      kill -0 "$pid" 2>/dev/null || fail "Ray has ended on a node before it had started on all."
+    done
+    sleep 1
   done
-  sleep 1
-done
-wait "$waiting" || fail "Ray has not started on all nodes."
-stop_if_terminated
+  wait "$waiting" || fail "Ray has not started on all nodes."
+  stop_if_terminated
+}
 
+"${srun[@]}" --nodes=1 --ntasks=1 --nodelist="${nodes[0]}" "${ray_start[@]}" \
+  --head --node-ip-address="$address" --port="$port" \
+  --dashboard-host=127.0.0.1 --dashboard-port="$((port + 1))" \
+  --ray-client-server-port="$((port + 3))" \
+  --num-cpus=16 --num-gpus=4 --resources='{"accelerator_type:A100": 1}' &
+steps=("$!") started+=("$!")
+wait_for 1
+for node in "${nodes[@]:1}"; do
+  "${srun[@]}" --nodes=1 --ntasks=1 --nodelist="$node" "${ray_start[@]}" \
+    --address="$address:$port" \
+    --num-cpus=16 --num-gpus=4 --resources='{"accelerator_type:A100": 1}' &
+  steps+=("$!") started+=("$!")
+done
+if ((wanted > 1)); then wait_for "$wanted"; fi
+
+export RAY_ADDRESS=$address:$port # the Ray that `auto` means
 scaling-study run /home/ada/studies/quickstart.yaml --store /shared/studies/quickstart --address auto &
 running=$!
 if [[ -n $terminated ]]; then on_term; fi # it came between the two lines above

@@ -104,8 +104,12 @@ while true; do sleep 0.1; done
 FAKE_PYTHON = """\
 cat >/dev/null
 echo "waiting for $2 nodes at $RAY_ADDRESS" >>"$LOG"
+if [[ $2 == "${GIVES_UP:-}" ]]; then
+  echo "1 of 2 nodes have joined" >&2
+  exit 1
+fi
 until (($(find "$FOLDER" -name 'joined-*' | wc -l) >= $2)); do sleep 0.1; done
-if [[ -n ${NEVER_READY:-} ]]; then exec sleep 60; fi
+if [[ $2 == "${NEVER_READY:-}" ]]; then exec sleep 60; fi
 """
 FAKE_STUDY = """\
 echo "scaling-study $* (ray $RAY_ADDRESS)" >>"$LOG"
@@ -208,7 +212,10 @@ def test_the_job_starts_ray_on_every_node_and_runs_the_study(job):
         '--resources={"accelerator_type:A100": 1} (auth token, threads 1)',
         "n2 ray ended",
     ]
-    assert job.logged("waiting") == [f"waiting for 2 nodes at 10.0.0.1:{PORT}"]
+    assert job.logged("waiting") == [
+        f"waiting for 1 nodes at 10.0.0.1:{PORT}",
+        f"waiting for 2 nodes at 10.0.0.1:{PORT}",
+    ]
     assert job.logged("scaling-study") == [
         f"scaling-study run /home/ada/studies/quickstart.yaml --store {job.shared}/quickstart "
         f"--address auto (ray 10.0.0.1:{PORT})"
@@ -260,13 +267,29 @@ def test_sigterm_ends_the_study_first_and_then_ray(job):
 
 
 def test_sigterm_before_the_study_ends_the_job_without_it(job):
-    process = job.start(NEVER_READY="1")
+    process = job.start(NEVER_READY="2")
     job.wait_until("joined-n2")
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 130
     assert job.logged("scaling-study") == []
     assert len(job.logged("n1 ray ended") + job.logged("n2 ray ended")) == 2
+
+
+def test_no_worker_is_started_before_the_head_answers(job):
+    job.run()
+    lines = [" ".join(line.split()[:3]) for line in job.log.read_text().splitlines()]
+    worker = lines.index("n2 ray start")
+    assert lines.index("n1 ray start") < worker
+    assert lines.index("waiting for 1") < worker
+
+
+def test_nodes_that_do_not_join_in_time_end_the_job(job):
+    code, said = job.run(GIVES_UP="2")
+    assert code == 3
+    assert "1 of 2 nodes" in said
+    assert "Ray has not started on all nodes." in said
+    assert job.logged("scaling-study") == []
 
 
 def test_a_node_where_ray_does_not_start_ends_the_job(job):
@@ -308,7 +331,10 @@ REAL = """\
 name: lab
 head: {cpus: 1, memory_gib: 4}
 storage: {path: /shared/studies}
-slurm: {time_limit: 00:10:00, activate: [source /opt/studies/bin/activate]}
+slurm:
+  time_limit: 00:10:00
+  seconds_to_start: 400
+  activate: [source /opt/studies/bin/activate]
 """
 TINY = """\
 name: tiny
