@@ -1,6 +1,7 @@
 """KubeRay's manifests, field by field, and as Ray's own autoscaler reads them."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -145,6 +146,15 @@ def test_nothing_scales_where_every_group_is_fixed():
     assert cluster["spec"]["workerGroupSpecs"][0]["replicas"] == 4
 
 
+def test_text_that_kubernetes_would_take_for_something_else_is_kept():
+    """Kubernetes reads a bare 1e3 as a number and y as true, which PyYAML does not."""
+    text = KUBERNETES.replace('"1e3"', '"1e3", SHORT: "y", OTHER: $(HOME)')
+    rendered = render_kuberay(described(text), STUDY)
+    assert "value: '1e3'\n" in rendered
+    assert "value: 'y'\n" in rendered
+    assert "value: $$(HOME)\n" in rendered
+
+
 def test_no_service_leads_out_of_the_cluster():
     text = render_kuberay(described(KUBERNETES), STUDY)
     assert re.findall("NodePort|LoadBalancer|Ingress|hostNetwork|hostPort", text) == []
@@ -152,8 +162,6 @@ def test_no_service_leads_out_of_the_cluster():
 
 @pytest.mark.parametrize("name", ["quick_start", "Quick.Start", "q" * 60])
 def test_every_study_has_a_name_that_kubernetes_and_kuberay_accept(name):
-    from dataclasses import replace
-
     config_map, job = rendered(study=replace(STUDY, name=name))
     accepted = job["metadata"]["name"]
     assert re.fullmatch(r"[a-z]([-a-z0-9]{0,45}[a-z0-9])?", accepted)

@@ -1,12 +1,13 @@
 """Cluster descriptions at the border: what is read, what is refused and how, and the command."""
 
-from pathlib import Path
+import re
+from pathlib import Path, PurePosixPath
 
 import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from cluster.description import NodeShape, Storage, WorkerGroup
+from cluster.description import NodeShape, Storage, StudyFile, WorkerGroup
 from cluster.renderers import RENDERERS, Backend
 from orchestrator.cli import app
 from orchestrator.cluster_file import description_from_text
@@ -15,6 +16,7 @@ from tests.cluster.descriptions import AWS, GCP, KUBERNETES, LOCAL, SHARED, SLUR
 from tests.orchestrator.test_planning import STUDY
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "cluster.yaml"
+HOW_TO = Path(__file__).parents[2] / "docs" / "how-to" / "run-on-a-cluster.md"
 ALONE = "name: lab\nhead: {cpus: 8, memory_gib: 32}\nstorage: {path: /shared}\n"
 
 
@@ -158,11 +160,16 @@ def test_the_example_serves_every_backend(folder, backend):
 
 
 def _study_file(path: Path):
-    from pathlib import PurePosixPath
-
-    from cluster.description import StudyFile
-
     return StudyFile(name="small", path=PurePosixPath(path), text=STUDY)
+
+
+def test_what_the_how_to_shows_can_be_read():
+    shared, *sections = re.findall(r"```yaml\n(.*?)```", HOW_TO.read_text(), flags=re.DOTALL)
+    assert [section.split(":")[0] for section in sections] == [
+        *("aws", "gcp", "local", "kubernetes", "slurm")
+    ]
+    for section in sections:
+        description_from_text(shared + section)
 
 
 def test_what_is_rendered_goes_to_a_file(folder):
