@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 from rich.console import Console
 
+from cluster.renderers import Backend
 from orchestrator.errors import LaunchError, RequestError, StoreError, StudyError
 from orchestrator.interrupts import kept_interrupts
 from orchestrator.shadowing import refuse_shadowed_packages
@@ -255,6 +256,37 @@ def data(
         show(as_json, document, lambda: data_lines(document))
 
 
+cluster_app = typer.Typer(
+    no_args_is_help=True, help="Write the files that start a cluster, from one description."
+)
+app.add_typer(cluster_app, name="cluster")
+
+
+@cluster_app.command("render")
+def render(
+    backend: Annotated[Backend, typer.Argument(metavar="|".join(Backend), help="What starts it.")],
+    description: Annotated[
+        Path, typer.Argument(metavar="DESCRIPTION", help="The cluster description (YAML).")
+    ],
+    study: Annotated[
+        Path | None, typer.Option("--study", help="The study to run there; Slurm needs one.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where it goes; by default standard output.")
+    ] = None,
+) -> None:
+    """Write launcher YAML, KubeRay manifests or a Slurm script for a cluster. Starts nothing."""
+    with _reporting() as show:
+        from orchestrator.cluster_file import render_cluster, write_rendered
+
+        text = render_cluster(backend, description, study)
+        if out is None:
+            show.text(text)
+        else:
+            write_rendered(text, out)
+            show.text(f"Wrote {out}\n")
+
+
 @app.command()
 def compact(store: StoreArgument, as_json: JsonOption = False) -> None:
     """Merge small Parquet parts; loses nothing."""
@@ -311,11 +343,14 @@ class _Results:
     def __call__(self, as_json: bool, document: Any, lines: Callable[[], Iterable[Any]]) -> None:
         """Show a command's answer: its document as JSON, or its lines and tables."""
         if as_json:
-            text = json.dumps(document, indent=2, allow_nan=False)
-            self._console.file.write(f"{text}\n")
+            self.text(json.dumps(document, indent=2, allow_nan=False) + "\n")
             return
         for line in lines():
             self._console.print(line, markup=False)
+
+    def text(self, text: str) -> None:
+        """Show text as it is, to be kept in a file."""
+        self._console.file.write(text)
 
 
 def _refuse(message: str) -> None:

@@ -18,7 +18,7 @@ class StudyError(Exception):
 
 
 class StudyFileError(StudyError):
-    """The study file asks for something that cannot be run as written."""
+    """A study file, or a cluster description, asks for what cannot be done as written."""
 
 
 class PlanError(StudyError):

@@ -29,17 +29,13 @@ from yaml.events import (
 
 from orchestrator.errors import StudyFileError
 
-__all__ = ["LARGEST_INTEGER", "Document", "KeyPath", "dump", "read_text"]
+__all__ = ["LARGEST_INTEGER", "Document", "FileKind", "KeyPath", "dump", "read_text"]
 
 KeyPath = tuple[str | int, ...]
 """Keys and list positions that lead from the top of a document to a value."""
 
 LARGEST_FILE = 1_000_000
 """Bytes: 100 times what a long study needs; parsing that much takes seconds, not minutes."""
-TOO_LARGE = (
-    f"the study has more than {LARGEST_FILE} bytes, the most that is allowed. "
-    "Write axes as ranges ({log2: [lo, hi]}) or split the study."
-)
 LONGEST_SCALAR = 1_000
 """Characters of one value."""
 DEEPEST = 20
@@ -57,6 +53,25 @@ CORE_SCHEMA: dict[str, re.Pattern[str]] = {
     ),
 }
 """How YAML 1.2 reads plain scalars, first match first; anything else is text (§10.3.2)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileKind:
+    """What sort of file is read, in the words of its messages."""
+
+    noun: str
+    """As in 'the study has more than …'."""
+    contents: str
+    """What to write into an empty one."""
+    if_too_large: str
+    """What to do with one that is too large."""
+
+
+STUDY = FileKind(
+    noun="study",
+    contents="name, workload…",
+    if_too_large="Write axes as ranges ({log2: [lo, hi]}) or split the study.",
+)
 
 
 @dataclass(frozen=True)
@@ -82,11 +97,11 @@ class Document:
         return located(self.source, self.line(path), message)
 
     @classmethod
-    def from_text(cls, text: str, source: str) -> "Document":
+    def from_text(cls, text: str, source: str, kind: FileKind = STUDY) -> "Document":
         """Return the document that `text` holds. Raises `StudyFileError` with the line."""
         if len(text) > LARGEST_FILE:
-            raise located(source, 1, TOO_LARGE)
-        return _Builder(text, source).document()
+            raise _too_large(source, kind)
+        return _Builder(text, source, kind).document()
 
     @classmethod
     def from_values(cls, values: Any, source: str) -> "Document":
@@ -101,6 +116,15 @@ class Document:
 def located(source: str, line: int | None, message: str) -> StudyFileError:
     """Return the error 'source:line: message'; without a line, 'source: message'."""
     return StudyFileError(f"{source}: {message}" if line is None else f"{source}:{line}: {message}")
+
+
+def _too_large(source: str, kind: FileKind) -> StudyFileError:
+    return located(
+        source,
+        1,
+        f"the {kind.noun} has more than {LARGEST_FILE} bytes, the most that is allowed. "
+        f"{kind.if_too_large}",
+    )
 
 
 def _plain(value: Any, source: str, path: KeyPath) -> Any:
@@ -127,17 +151,19 @@ def _plain(value: Any, source: str, path: KeyPath) -> Any:
     )
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, kind: FileKind = STUDY) -> str:
     """Return the text of a UTF-8 file of at most 1 MB. Raises `StudyFileError` otherwise."""
     try:
         with path.open("rb") as file:
             data = file.read(LARGEST_FILE + 1)
     except OSError as error:
         raise located(
-            str(path), None, f"the study file cannot be read: {error.strerror}. Check the path."
+            str(path),
+            None,
+            f"the {kind.noun} file cannot be read: {error.strerror}. Check the path.",
         ) from error
     if len(data) > LARGEST_FILE:
-        raise located(str(path), 1, TOO_LARGE)
+        raise _too_large(str(path), kind)
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -151,9 +177,10 @@ def read_text(path: Path) -> str:
 class _Builder:
     """Builds one document from parse events."""
 
-    def __init__(self, text: str, source: str) -> None:
+    def __init__(self, text: str, source: str, kind: FileKind) -> None:
         self._text = text
         self._source = source
+        self._kind = kind
         self._lines: dict[KeyPath, int] = {}
         self._events: Iterator[Event] = iter(())
 
@@ -163,12 +190,18 @@ class _Builder:
             next(self._events)  # the stream's start
             start = next(self._events)
             if isinstance(start, StreamEndEvent):
-                raise located(self._source, 1, "the file is empty; write a study: name, workload…")
+                raise located(
+                    self._source,
+                    1,
+                    f"the file is empty; write a {self._kind.noun}: {self._kind.contents}",
+                )
             value = self._value(next(self._events), ())
             next(self._events)  # the document's end
             end = next(self._events)
             if isinstance(end, DocumentStartEvent):
-                raise self._error(end, "a second YAML document begins; one file is one study.")
+                raise self._error(
+                    end, f"a second YAML document begins; one file is one {self._kind.noun}."
+                )
         except yaml.reader.ReaderError as error:
             raise located(
                 self._source,
@@ -192,7 +225,7 @@ class _Builder:
             raise self._error(
                 event,
                 f"more than {DEEPEST} lists and mappings inside each other; "
-                f"allowed: {DEEPEST}. A study needs 5.",
+                f"allowed: {DEEPEST}. A {self._kind.noun} needs 5.",
             )
         if isinstance(event, MappingStartEvent):
             return self._mapping(path)
