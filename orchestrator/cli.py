@@ -257,7 +257,7 @@ def data(
 
 
 cluster_app = typer.Typer(
-    no_args_is_help=True, help="Write the files that start a cluster, from one description."
+    no_args_is_help=True, help="Write the files that start a cluster; check one that runs."
 )
 app.add_typer(cluster_app, name="cluster")
 
@@ -285,6 +285,33 @@ def render(
         else:
             write_rendered(text, out)
             show.text(f"Wrote {out}\n")
+
+
+@cluster_app.command("check")
+def check(
+    store: Annotated[
+        str, typer.Option("--store", help="Where results are to go: checked from every node.")
+    ],
+    address: Annotated[
+        str, typer.Option("--address", help="The running Ray cluster: 'auto' or HOST:PORT.")
+    ] = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Ask every node of a running cluster for versions, devices, clock, token and the store."""
+    with _reporting() as show:
+        from cluster.health import faults
+        from orchestrator.cluster_check import check_cluster
+        from orchestrator.rendering import health_document, health_lines
+        from orchestrator.store import Store
+
+        reports, driver = check_cluster(address, Store(store))
+        found = faults(reports, driver)
+        show(
+            as_json,
+            health_document(reports, driver, found),
+            lambda: health_lines(reports, driver, found),
+        )
+    raise typer.Exit(ExitCode.STORE_OR_CLUSTER_FAILED if found else ExitCode.DONE)
 
 
 @app.command()

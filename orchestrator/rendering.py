@@ -3,10 +3,12 @@
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.table import Table
 
+from cluster.health import NodeReport
 from orchestrator.forecast import GridForecast
 from orchestrator.planning import Plan, ShapePath
 from orchestrator.run import RunReport
@@ -15,6 +17,8 @@ from workloads.axis import Axis
 from workloads.registry import find_workload, workload_names
 
 __all__ = [
+    "health_document",
+    "health_lines",
     "plan_document",
     "plan_tables",
     "run_document",
@@ -254,6 +258,42 @@ def workload_tables(document: list[dict[str, Any]]) -> Iterator[str | Table]:
             default = "-" if axis["default"] is None else str(axis["default"])
             table.add_row(axis["name"], axis["allowed"], default, axis["meaning"])
         yield table
+
+
+def health_document(
+    reports: Sequence[NodeReport], driver: NodeReport, faults: Sequence[str]
+) -> dict[str, Any]:
+    """Return what the nodes of a cluster say of themselves as plain values."""
+    return {
+        "driver": dict(driver.versions),
+        "nodes": [asdict(report) for report in reports],
+        "faults": list(faults),
+    }
+
+
+def health_lines(
+    reports: Sequence[NodeReport], driver: NodeReport, faults: Sequence[str]
+) -> Iterator[str | Table]:
+    """Yield the nodes of a cluster, and what is wrong with them, as a person reads it."""
+    versions = ", ".join(f"{name} {number}" for name, number in driver.versions.items())
+    yield f"The driver has {versions}"
+    table = Table("node", "versions", "GPUs", "clock", "reads store", "writes store", "token")
+    for report in reports:
+        same = report.versions == driver.versions
+        models = ", ".join(dict.fromkeys(report.gpu_names))
+        table.add_row(
+            report.name,
+            "the same" if same else "others",
+            f"{report.gpus:g} {models}".strip(),
+            f"{report.clock_ahead:+.1f} s",
+            "no" if report.reads else "yes",
+            "no" if report.writes else "yes",
+            report.token_mode,
+        )
+    yield table
+    yield from faults
+    verdict = _count(len(faults), "fault") if faults else "Nothing is wrong"
+    yield f"{verdict} on {_count(len(reports), 'node')}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -26,6 +26,14 @@ read = Store.read_note
 Store.read_note = lambda store, name: read(Store(sys.argv[2]), name)
 reports, driver = check_cluster(cluster.address, store)
 print(json.dumps([faults([report], driver) for report in reports]))
+Store.read_note = read
+from orchestrator import cli
+sys.argv = ["scaling-study", "cluster", "check", "--store", str(store.location),
+            "--address", cluster.address]
+try:
+    cli.main()
+except SystemExit as end:
+    print(end.code)
 cluster.shutdown()
 """
 
@@ -38,8 +46,8 @@ def test_every_node_is_asked_and_its_faults_are_named(command_line, tmp_path):
     answer = subprocess.run(
         command, env=command_line.environment, capture_output=True, text=True, timeout=300
     )
-    lines = answer.stdout.splitlines()[-3:]
-    assert len(lines) == 3, answer.stderr
+    lines = answer.stdout.splitlines()
+    assert len(lines) > 3, answer.stderr
     reports, told = json.loads(lines[0])
     assert len(reports) == 2
     assert sorted(report["gpus"] for report in reports) == [0, 64]
@@ -52,3 +60,7 @@ def test_every_node_is_asked_and_its_faults_are_named(command_line, tmp_path):
     assert lines[1] == "[]"  # nothing is left in the store
     for said in json.loads(lines[2]):
         assert any("cannot write to the store what the driver reads there" in each for each in said)
+    shown = lines[3:]
+    assert shown[0].startswith("The driver has python ")
+    assert sum("the same" in line for line in shown) == 2  # a row for each node
+    assert shown[-2:] == ["1 fault on 2 nodes", "3"]
