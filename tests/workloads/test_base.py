@@ -10,9 +10,10 @@ def test_the_names_of_the_package_are_those_of_its_modules():
     from workloads.axis import Axis, AxisKind, AxisValues
     from workloads.base import Workload
     from workloads.registry import register
+    from workloads.self_trained import SelfTrained
 
     offered = [getattr(workloads, name) for name in sorted(workloads.__all__)]
-    assert offered == [Axis, AxisKind, AxisValues, Data, Split, Workload, register]
+    assert offered == [Axis, AxisKind, AxisValues, Data, SelfTrained, Split, Workload, register]
     assert set(workloads.__all__) <= set(dir(workloads))
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         _ = workloads.Nothing
