@@ -105,14 +105,14 @@ def _worker(config: Mapping[str, Any]) -> None:
 def _raised(error: Exception) -> BaseException | None:
     """Return what the cell raised in a worker, without Ray Train's wrapper; None if that died.
 
-    The wrapper's text is the traceback; it has no public name, and no public way to what it holds.
+    A death is an exception of Ray's own. The wrapper, where there is one, has no public name.
     """
-    cause: BaseException | None = getattr(error, "_base_exc", None)
-    return cause
+    cause: BaseException = getattr(error, "_base_exc", error)
+    return None if type(cause).__module__.partition(".")[0] == "ray" else cause
 
 
 def _failure(pack: Pack, error: Exception) -> Failure:
-    cause = _raised(error)
+    cause = _raised(error) or error
     return Failure(
         cell_id=pack.cells[0].cell_id,
         pack_id=pack.pack_id,
