@@ -32,14 +32,21 @@ def test_the_study_file_shown_is_the_quickstart():
 
 
 def test_every_command_shown_exists():
-    commands = re.findall(r"^scaling-study (\w+)", block("bash", "scaling-study plan"), re.M)
+    shown = block("bash", "scaling-study plan")
+    commands = re.findall(r"^scaling-study ((?:cluster )?\w+)", shown, re.M)
     for command in commands:
         subprocess.run(
-            [sys.executable, "-c", "from orchestrator.cli import app; app()", command, "--help"],
+            [
+                sys.executable,
+                "-c",
+                "from orchestrator.cli import app; app()",
+                *command.split(),
+                "--help",
+            ],
             check=True,
             capture_output=True,
         )
-    assert len(commands) == 5
+    assert len(commands) == 7
 
 
 @pytest.mark.ray
