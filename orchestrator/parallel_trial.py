@@ -23,18 +23,15 @@ from orchestrator.execution import Assignment, train_part
 from orchestrator.hang import die_unless_called_again, forget_hangs
 from orchestrator.pack_rows import Failure, PackProgress
 from orchestrator.packing import Pack
+from orchestrator.trial import WorkersLostError
 from workloads.base import ModelCost
 from workloads.cost import learn_costs
 
-__all__ = ["WorkersLostError", "train_together"]
+__all__ = ["train_together"]
 
 
 OF_OTHERS = re.compile("gloo|nccl|closed by peer|connection reset", re.IGNORECASE)
 """What torch.distributed says to a worker whose partner is gone."""
-
-
-class WorkersLostError(Exception):
-    """A worker died under the cell; the message says what is known."""
 
 
 def train_together(pack: Pack, assignment: Assignment, costs: Mapping[Any, ModelCost]) -> None:

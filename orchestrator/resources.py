@@ -37,9 +37,7 @@ class Resources:
     def for_parameters(self, count: int) -> TrialResources:
         """Return what a trial holds for a model of `count` parameters: by the first such rule."""
         return next(
-            TrialResources(
-                cpus=rule.cpus, gpus=rule.gpus / max(rule.workers, 1), workers=rule.workers
-            )
+            TrialResources(cpus=rule.cpus, gpus=rule.gpus / rule.workers, workers=rule.workers)
             for rule in self.rules
             if rule.up_to_parameters is None or count <= rule.up_to_parameters
         )

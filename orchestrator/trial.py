@@ -17,7 +17,11 @@ from orchestrator.packing import Pack
 from workloads.base import ModelCost
 from workloads.cost import learn_costs
 
-__all__ = ["progress_of", "run_trial"]
+__all__ = ["WorkersLostError", "progress_of", "run_trial"]
+
+
+class WorkersLostError(Exception):
+    """One of the workers of a cell died under it; the message says what is known."""
 
 
 def run_trial(

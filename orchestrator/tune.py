@@ -27,7 +27,7 @@ from orchestrator.interrupts import Interrupts, kept_interrupts
 from orchestrator.pack_rows import PackProgress
 from orchestrator.packing import Pack
 from orchestrator.store import Store
-from orchestrator.trial import progress_of, run_trial
+from orchestrator.trial import WorkersLostError, progress_of, run_trial
 from workloads.cost import counted_costs
 
 __all__ = ["RayExecutor"]
@@ -332,7 +332,7 @@ class _Watcher(tune.Callback):
             error = cloudpickle.loads(Path(file).read_bytes())
         cause = getattr(error, "cause", None) or error  # of a RayTaskError, without its colours
         died = isinstance(error, RayActorError | OutOfMemoryError)
-        died = died or type(cause).__name__ == "WorkersLostError"
+        died = died or isinstance(cause, WorkersLostError)
         pack_id = trial.config["pack_id"]
         self._open.pop(pack_id, None)
         self.fates[pack_id] = PackFate(

@@ -11,6 +11,7 @@ import pickle
 import random
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -39,7 +40,7 @@ SAMPLE = 256
 """Examples on which models are tried."""
 
 
-class Conformance:
+class Conformance(ABC):
     """What every workload is held to; a suite adds `trained` and tests of its own."""
 
     workload: ClassVar[type[Any]]
@@ -53,9 +54,9 @@ class Conformance:
     steps: ClassVar[int] = 60
     """Updates of the short training runs."""
 
+    @abstractmethod
     def trained(self, recipe: Recipe) -> TrainingResult:
         """Return the result of one cell, trained here."""
-        raise NotImplementedError
 
     def test_class_fulfils_the_contract(self) -> None:
         faults = contract_faults(self.workload)
