@@ -1,20 +1,25 @@
 """What a cluster has against what a study needs, compared before anything starts."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 __all__ = [
     "DRIVER_CPUS",
     "NodeResources",
     "Requirement",
     "TrialResources",
+    "accelerator_resource",
+    "node_of",
     "shortfalls",
     "slots_of",
 ]
 
 MOST = 10**9
 """Workers that any node holds, also one of which no limit is known."""
+
+ACCELERATOR = "accelerator_type:"
+"""How Ray begins the name of the resource that stands for a model of GPU."""
 
 DRIVER_CPUS = 1.0
 """CPUs of the trial itself where several workers train its cell: it waits for them."""
@@ -30,6 +35,8 @@ class NodeResources:
     """CPUs that may be scheduled."""
     gpus: float
     """GPUs that may be scheduled."""
+    named: Mapping[str, float] = field(default_factory=dict)
+    """Whatever else may be scheduled, by Ray's names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +49,17 @@ class TrialResources:
     """GPUs of each worker, on the same node."""
     workers: int = 1
     """How many they are; they may be on several nodes."""
+    named: tuple[tuple[str, float], ...] = ()
+    """Whatever else each worker holds on its node, by Ray's names, sorted."""
+
+    def bundle(self) -> dict[str, float]:
+        """Return what Ray is to reserve for one worker."""
+        gpus = {"GPU": self.gpus} if self.gpus else {}
+        return {"CPU": self.cpus, **gpus, **dict(self.named)}
 
     def __str__(self) -> str:
         one = f"{_number(self.cpus, 'CPU')} and {_number(self.gpus, 'GPU')}"
+        one += "".join(f", {_named(name, amount)}" for name, amount in self.named)
         return one if self.workers == 1 else f"{self.workers} workers of {one} each"
 
 
@@ -56,6 +71,22 @@ class Requirement:
     """Whose need it is, as in 'model_size 1024 (11.2M parameters)'."""
     resources: TrialResources
     """Of one trial."""
+
+
+def node_of(name: str, resources: Mapping[str, float]) -> NodeResources:
+    """Return a node that offers `resources`, as Ray lists them."""
+    others = {each: held for each, held in resources.items() if each not in ("CPU", "GPU")}
+    return NodeResources(
+        name=name,
+        cpus=resources.get("CPU", 0.0),
+        gpus=resources.get("GPU", 0.0),
+        named=others,
+    )
+
+
+def accelerator_resource(accelerator_type: str) -> str:
+    """Return Ray's name of the resource that nodes with GPUs of this model have one of."""
+    return f"{ACCELERATOR}{accelerator_type}"
 
 
 def shortfalls(requirements: Sequence[Requirement], nodes: Sequence[NodeResources]) -> list[str]:
@@ -87,7 +118,8 @@ def _workers(resources: TrialResources, node: NodeResources) -> int:
         by_gpus = math.floor(node.gpus) * math.floor(1 / resources.gpus)
     else:
         by_gpus = node.gpus / resources.gpus
-    return math.floor(min(by_cpus, by_gpus, MOST))
+    by_names = (node.named.get(name, 0.0) / amount for name, amount in resources.named)
+    return math.floor(min(by_cpus, by_gpus, *by_names, MOST))
 
 
 def _where(resources: TrialResources) -> str:
@@ -99,12 +131,22 @@ def _where(resources: TrialResources) -> str:
 def _there_is(resources: TrialResources, nodes: Sequence[NodeResources]) -> str:
     if not nodes:
         return "the cluster has no node"
+    for name, amount in resources.named:
+        nodes = [node for node in nodes if node.named.get(name, 0.0) >= amount]
+        if not nodes:
+            return f"no node has {_named(name, amount)}"
     if resources.workers == 1:
         node = max(nodes, key=lambda node: (node.gpus, node.cpus))
         return f"the largest of {len(nodes)} has {TrialResources(cpus=node.cpus, gpus=node.gpus)}"
     all_cpus, all_gpus = (sum(getattr(node, name) for node in nodes) for name in ("cpus", "gpus"))
     held = f"{_number(all_cpus, 'CPU')} and {_number(all_gpus, 'GPU')}"
     return f"all {len(nodes)} nodes together have {held}"
+
+
+def _named(name: str, amount: float) -> str:
+    if name.startswith(ACCELERATOR):
+        return f"accelerator type {name.removeprefix(ACCELERATOR)}"
+    return f"{amount:g} {name}"
 
 
 def _number(number: float, what: str) -> str:

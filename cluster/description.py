@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from cluster.capacity import accelerator_resource
+
 __all__ = [
     "Aws",
     "AwsNode",
@@ -48,8 +50,9 @@ class NodeShape:
 
     def named_resources(self) -> dict[str, int]:
         """Return the resources beside CPU and GPU, the accelerator's type among them."""
-        typed = {} if self.accelerator_type is None else {_accelerator(self.accelerator_type): 1}
-        return {**typed, **self.resources}
+        if self.accelerator_type is None:
+            return dict(self.resources)
+        return {accelerator_resource(self.accelerator_type): 1, **self.resources}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -289,7 +292,3 @@ class StudyFile:
     """Absolute, on the machine where the file is rendered."""
     text: str
     """What it says."""
-
-
-def _accelerator(accelerator_type: str) -> str:
-    return f"accelerator_type:{accelerator_type}"

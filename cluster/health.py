@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["CLOCK_SECONDS", "NodeReport", "faults"]
+__all__ = ["CLOCK_SECONDS", "NodeReport", "faults", "version_faults"]
 
 CLOCK_SECONDS = 5.0
 """Difference between a node's clock and the driver's that is a fault: rows carry the time at which
@@ -40,7 +40,7 @@ def faults(reports: Sequence[NodeReport], driver: NodeReport) -> list[str]:
         f"{report.name}: {fault}"
         for report in reports
         for fault in (
-            *_of_versions(report, driver),
+            *version_faults(report.versions, driver.versions),
             *_of_devices(report),
             *_of_clock(report),
             *_of_storage(report),
@@ -49,12 +49,13 @@ def faults(reports: Sequence[NodeReport], driver: NodeReport) -> list[str]:
     ]
 
 
-def _of_versions(report: NodeReport, driver: NodeReport) -> list[str]:
+def version_faults(versions: Mapping[str, str], driver: Mapping[str, str]) -> list[str]:
+    """Return one sentence for each version on a node that is not the driver's."""
     return [
-        f"{name} is {report.versions.get(name, 'missing')}, the driver's is {version}. Install the "
-        "same versions on every node."
-        for name, version in driver.versions.items()
-        if report.versions.get(name, "missing") != version
+        f"{name} is {versions.get(name, 'missing')}, the driver's is {version}. Install the same "
+        "versions on every node."
+        for name, version in driver.items()
+        if versions.get(name, "missing") != version
     ]
 
 

@@ -42,7 +42,9 @@ def ray_start_resources(shape: NodeShape) -> dict[str, str]:
 def run_command(description: ClusterDescription, study: StudyFile, study_word: str) -> str:
     """Return the command that runs `study`; `study_word` is its path as a shell reads it."""
     store = shlex.quote(description.storage.store(study.name))
-    return f"scaling-study run {study_word} --store {store} --address auto"
+    grows = any(group.min_nodes < group.max_nodes for group in description.workers)
+    growing = " --autoscaling" if grows else ""
+    return f"scaling-study run {study_word} --store {store} --address auto{growing}"
 
 
 def shell_options(options: Mapping[str, str]) -> str:

@@ -7,7 +7,6 @@ pandas. Results go to standard output; progress and logs to standard error.
 import atexit
 import gc
 import json
-import logging
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -23,9 +22,11 @@ from rich.console import Console
 from cluster.renderers import Backend
 from orchestrator.errors import LaunchError, RequestError, StoreError, StudyError
 from orchestrator.interrupts import kept_interrupts
+from orchestrator.logs import LogFormat, configure_logs
 from orchestrator.shadowing import refuse_shadowed_packages
 
 if TYPE_CHECKING:
+    from orchestrator.job import JobEnd
     from orchestrator.store import Store
     from orchestrator.study import Study
 
@@ -58,6 +59,10 @@ StoreOption = Annotated[
     typer.Option("--store", help="Folder or URI (s3://…, gs://…); by default results/NAME."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+AutoscalingOption = Annotated[
+    bool,
+    typer.Option("--autoscaling", help="Nodes may join: wait for those that no cell fits without."),
+]
 RetryOption = Annotated[bool, typer.Option("--retry-failed", help="Try failed cells again.")]
 YesOption = Annotated[bool, typer.Option("--yes", help="Allow more than 100,000 grid points.")]
 MixOption = Annotated[
@@ -130,14 +135,26 @@ def run(
     inline: Annotated[
         bool, typer.Option("--inline", help="Train in this process, without Ray; for debugging.")
     ] = False,
+    autoscaling: AutoscalingOption = False,
     retry_failed: RetryOption = False,
     yes: YesOption = False,
     mix_sources: MixOption = False,
+    log: Annotated[
+        LogFormat | None,
+        typer.Option(
+            "--log",
+            help="Log every event to standard error, for people or for programs; by default as "
+            "text where that is no terminal, and warnings only where it is.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train the cells that the store lacks."""
+    configure_logs(log or LogFormat.TEXT, every_event=log is not None or not err.is_terminal)
     if inline and address:
         _refuse("--inline trains in this process and --address on a cluster; pass one of them.")
+    if autoscaling and not address:
+        _refuse("--autoscaling is of a cluster that may grow; name it with --address.")
     failed = False
     with _reporting() as show:
         from orchestrator.progress import ProgressDisplay
@@ -152,6 +169,7 @@ def run(
                 location,
                 address=address,
                 inline=inline,
+                autoscaling=autoscaling,
                 retry_failed=retry_failed,
                 confirmed=yes,
                 mix_sources=mix_sources,
@@ -161,6 +179,69 @@ def run(
         failed = not report.all_done
     if failed:
         raise typer.Exit(ExitCode.CELLS_FAILED)
+
+
+@app.command()
+def submit(
+    study: StudyArgument,
+    store: Annotated[
+        str, typer.Option("--store", help="URI or absolute path that all nodes reach.")
+    ],
+    address: Annotated[
+        str, typer.Option("--address", help="The cluster's dashboard, http://HOST:PORT.")
+    ] = "http://127.0.0.1:8265",
+    working_dir: Annotated[
+        Path | None,
+        typer.Option("--working-dir", help="Folder to send along; the study is in it."),
+    ] = None,
+    wheel: Annotated[
+        list[Path] | None,
+        typer.Option("--wheel", help="Wheel that the nodes lack, pure Python; may be repeated."),
+    ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option("--env", metavar="NAME=VALUE", help="Environment of driver and workers."),
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow/--no-follow", help="Show the job's log until it ends.")
+    ] = True,
+    autoscaling: AutoscalingOption = False,
+    retry_failed: RetryOption = False,
+    yes: YesOption = False,
+    mix_sources: MixOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a study on a cluster as a Ray job; the same command again follows it, or goes on."""
+    chosen = {
+        "--autoscaling": autoscaling,
+        "--retry-failed": retry_failed,
+        "--yes": yes,
+        "--mix-sources": mix_sources,
+    }
+    code: int = ExitCode.DONE
+    with _reporting() as show:
+        from orchestrator.job import JobRequest, submit_study
+        from orchestrator.rendering import job_document, job_end_lines, job_start_lines
+
+        request = JobRequest(
+            study=study,
+            store=store,
+            working_dir=working_dir,
+            wheels=tuple(wheel or ()),
+            variables=_variables(env or ()),
+            options=tuple(option for option, given in chosen.items() if given),
+        )
+        job = submit_study(request, _load(study), address)
+        for line in job_start_lines(job, address):
+            err.print(line, markup=False, highlight=False, soft_wrap=True)
+        end = None
+        if follow:
+            end = job.follow(lambda text: err.out(text, end="", highlight=False))
+            code = _job_code(end)
+        document = job_document(job, end)
+        show(as_json, document, lambda: job_end_lines(document))
+    if code:
+        raise typer.Exit(code)
 
 
 @app.command()
@@ -326,10 +407,7 @@ def compact(store: StoreArgument, as_json: JsonOption = False) -> None:
 
 def main() -> None:
     """Run the command line; the process ends with an exit code of the table above."""
-    logging.basicConfig(
-        level=logging.WARNING,
-        format="%(levelname)s: %(message)s",
-    )
+    configure_logs(LogFormat.TEXT, every_event=False)
     signal.signal(signal.SIGTERM, _interrupt)
     atexit.register(gc.freeze)  # else Python's last collections walk through torch and ray: 1 s
     app()
@@ -359,6 +437,26 @@ def _existing_store(location: str) -> "Store":
 
 def _default_store(study: "Study") -> str:
     return str(Path("results") / study.name)
+
+
+def _variables(stated: Iterable[str]) -> dict[str, str]:
+    variables = {}
+    for each in stated:
+        name, equals, value = each.partition("=")
+        if not equals:
+            _refuse(f"--env is {each!r}; allowed: NAME=VALUE.")
+        variables[name] = value
+    return variables
+
+
+def _job_code(end: "JobEnd") -> int:
+    """Return the exit code of the study's own process, where it has one."""
+    if end.status == "STOPPED":
+        return ExitCode.INTERRUPTED
+    if end.status == "SUCCEEDED":
+        return ExitCode.DONE
+    known = end.exit_code in set(ExitCode) and end.exit_code
+    return known or ExitCode.STORE_OR_CLUSTER_FAILED
 
 
 class _Results:

@@ -1,11 +1,9 @@
 """Asks every node of a Ray cluster what it has, and whether it shares the store."""
 
 import os
-import platform
 import time
 import uuid
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import ray
@@ -16,10 +14,9 @@ from cluster.health import NodeReport
 from orchestrator.errors import LaunchError, StoreError
 from orchestrator.store import Store
 from orchestrator.tune import RayExecutor
+from orchestrator.versions import installed_versions
 
 __all__ = ["check_cluster"]
-
-PACKAGES = ("scaling-study", "ray", "torch", "numpy", "pandas", "pyarrow")
 
 ANSWER_SECONDS = 120.0
 """How long a node may take to answer: starting a process there and importing torch takes 10."""
@@ -119,15 +116,8 @@ def _driver(store: Store) -> NodeReport:
 
 def _facts() -> dict[str, Any]:
     return {
-        "versions": {"python": platform.python_version(), **{n: _version(n) for n in PACKAGES}},
+        "versions": installed_versions(),
         "gpus_usable": torch.cuda.device_count(),
         "gpu_names": tuple(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())),
         "token_mode": os.environ.get("RAY_AUTH_MODE", "default"),
     }
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "missing"

@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, Field
 
+from cluster.credentials import looks_like_credential
 from cluster.description import (
     DEFAULT_TOKEN_FILE,
     Aws,
@@ -46,10 +47,6 @@ KIND = FileKind(
     if_too_large="One cluster takes some hundred.",
 )
 
-CREDENTIAL = re.compile(
-    r"SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|ACCESS_KEY|API_KEY", re.IGNORECASE
-)
-"""Names of variables whose values belong into no file that is kept and shown."""
 SETTLED_VARIABLES = {"RAY_AUTH_MODE", "RAY_ADDRESS", "RAY_OVERRIDE_RESOURCES"}
 """What the rendered files say themselves."""
 SETTLED_OPTIONS = {
@@ -392,7 +389,7 @@ def _environment(document: Document) -> Environment:
     path = ("environment",)
     spec = checked(_EnvironmentSpec, document.value.get("environment", {}), document, path)
     for name in spec.variables:
-        if CREDENTIAL.search(name):
+        if looks_like_credential(name):
             raise document.error(
                 (*path, "variables", name),
                 f"environment: the variable {name} looks like a credential, and rendered files are "

@@ -7,6 +7,7 @@ __all__ = [
     "LaunchError",
     "PlanError",
     "RequestError",
+    "StorageError",
     "StoreError",
     "StudyError",
     "StudyFileError",
@@ -31,6 +32,10 @@ class RequestError(StudyError):
 
 class StoreError(StudyError):
     """The store cannot be read, written, or is in use by another driver."""
+
+
+class StorageError(StoreError):
+    """The storage under the store failed: what was asked of it may succeed another time."""
 
 
 class LaunchError(StudyError):

@@ -20,7 +20,7 @@ from orchestrator.checkpoint import (
     from_bytes,
     to_bytes,
 )
-from orchestrator.errors import LaunchError, StoreError
+from orchestrator.errors import LaunchError, StorageError, StoreError
 from orchestrator.pack_rows import PackProgress, PackRows, ReportError, common_columns
 from orchestrator.packing import Pack
 from orchestrator.stacking import device_model, stack_size
@@ -253,7 +253,10 @@ class _Training:
             saved = [self._saved, *(each for each in waiting.values() if each is not None)]
             members = [cell.cell_id for cell in self._pack.cells]
             data = to_bytes(saved, self._origin)
-            self._store.write_checkpoint(self._pack.pack_id, members, data)
+            try:
+                self._store.write_checkpoint(self._pack.pack_id, members, data)
+            except StorageError as error:  # the next one may succeed; the cells train on
+                logger.warning("Pack %s has no new checkpoint. %s", self._pack.pack_id, error)
 
     def _fail(self, cell: Cell, error: Exception) -> None:
         logger.warning("Cell %s failed: %s", cell.cell_id, _sentence(error))

@@ -51,8 +51,12 @@ class Executor(AbstractContextManager["Executor"]):
         return max(1, slots_of(resources, self.nodes()))
 
     @abstractmethod
-    def nodes_without(self, store: Store) -> Sequence[str]:
-        """Return the nodes that do not see in `store` what this driver, its holder, wrote there."""
+    def faults(self, store: Store) -> Sequence[str]:
+        """Return why nodes are unfit, a sentence each that begins with the node.
+
+        They do not see in `store` what this driver, its holder, wrote there, or have other versions
+        than the driver.
+        """
 
     @abstractmethod
     def train(
@@ -85,7 +89,7 @@ class InlineExecutor(Executor):
         return 1
 
     @override
-    def nodes_without(self, store: Store) -> Sequence[str]:
+    def faults(self, store: Store) -> Sequence[str]:
         return []
 
     @override

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pyarrow as pa
 from pyarrow import fs as pafs
 
-from orchestrator.errors import RequestError, StoreError
+from orchestrator.errors import RequestError, StorageError
 
 __all__ = ["Entry", "Files", "explained", "is_uri", "resolve_location"]
 
@@ -38,7 +38,7 @@ class Entry:
 class Files(ABC):
     """The files of one store.
 
-    Every method raises `StoreError`, naming the address, when the file system fails; reading and
+    Every method raises `StorageError`, naming the address, when the file system fails; reading and
     moving what does not exist raise `FileNotFoundError`.
     """
 
@@ -133,7 +133,7 @@ def resolve_location(location: str | os.PathLike[str]) -> str:
 def explained(
     action: str, address: str, *, missing: type[Exception] | tuple[()] = ()
 ) -> Iterator[None]:
-    """Turn what a file system raises into a `StoreError` that says what could not be done.
+    """Turn what a file system raises into a `StorageError` that says what could not be done.
 
     `missing`: an error that the caller answers itself, and that therefore travels.
     """
@@ -142,7 +142,7 @@ def explained(
     except missing:
         raise
     except (OSError, pa.ArrowException) as error:
-        raise StoreError(
+        raise StorageError(
             f"Could not {action} {address}: {error}. Check that it exists, that you may write "
             "there, that the disk is not full and, for an object store, the credentials in the "
             "environment and the network."

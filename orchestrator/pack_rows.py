@@ -1,5 +1,6 @@
 """A pack's rows on their way into the store, and what its worker tells the driver of them."""
 
+import logging
 import socket
 import time
 import traceback
@@ -13,12 +14,19 @@ import torch
 
 from analysis import columns
 from orchestrator.cell import Cell, canonical_json
+from orchestrator.errors import StorageError
 from orchestrator.packing import Pack
 from orchestrator.store import Store
 from workloads.base import BaseWorkload
 from workloads.outcome import TrainingResult
 
 __all__ = ["Failure", "PackProgress", "PackRows", "ReportError", "common_columns"]
+
+
+logger = logging.getLogger(__name__)
+
+WAITS_SECONDS = (1.0, 4.0, 15.0)
+"""Between attempts to write rows to a store that fails: a network hiccups, a disk is cleared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +46,7 @@ class Failure:
 class PackProgress:
     """What became of a pack's cells since the last report."""
 
+    pack_id: str
     completed: int = 0
     diverged: int = 0
     failures: tuple[Failure, ...] = ()
@@ -124,11 +133,12 @@ class PackRows:
         if rows:
             seconds = self._flushed - self._began
             rows = [{**row, columns.PACK_WALL_SECONDS: seconds} for row in rows]
-            self._store.write_part(self._pack_id, rows, curves)
+            self._write(rows, curves)
         if not rows and not failures:
             return
         statuses = [row[columns.STATUS] for row in rows]
         progress = PackProgress(
+            pack_id=self._pack_id,
             completed=statuses.count("completed"),
             diverged=statuses.count("diverged"),
             failures=tuple(failures),
@@ -140,6 +150,18 @@ class PackRows:
             self._report(progress)
         except Exception as error:
             raise ReportError(error) from error
+
+    def _write(self, rows: list[dict[str, Any]], curves: list[dict[str, Any]]) -> None:
+        """Write a part, patiently: what has been trained is worth more than a minute."""
+        for wait in WAITS_SECONDS:
+            try:
+                self._store.write_part(self._pack_id, rows, curves)
+            except StorageError as error:
+                logger.warning("Trying again in %g s: %s", wait, error)
+                time.sleep(wait)
+            else:
+                return
+        self._store.write_part(self._pack_id, rows, curves)
 
 
 class ReportError(Exception):

@@ -60,17 +60,15 @@ def train_together(pack: Pack, assignment: Assignment, costs: Mapping[Any, Model
             raise WorkersLostError(str(error)) from error
         # Where one worker raises, those that wait for it raise too.
         first = min(causes, key=lambda each: bool(OF_OTHERS.search(str(_raised(each)))))
-        tune.report(asdict(PackProgress(failures=(_failure(pack, first),))))
+        failures = (_failure(pack, first),)
+        tune.report(asdict(PackProgress(pack_id=pack.pack_id, failures=failures)))
 
 
 def _scaling(resources: TrialResources) -> train.ScalingConfig:
-    held = {"CPU": resources.cpus}
-    if resources.gpus:
-        held["GPU"] = resources.gpus
     return train.ScalingConfig(
         num_workers=resources.workers,
         use_gpu=resources.gpus > 0,
-        resources_per_worker=held,
+        resources_per_worker=resources.bundle(),
     )
 
 

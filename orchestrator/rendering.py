@@ -4,7 +4,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
@@ -16,9 +16,15 @@ from orchestrator.store import Store
 from workloads.axis import Axis
 from workloads.registry import find_workload, workload_names
 
+if TYPE_CHECKING:
+    from orchestrator.job import JobEnd, StudyJob
+
 __all__ = [
     "health_document",
     "health_lines",
+    "job_document",
+    "job_end_lines",
+    "job_start_lines",
     "plan_document",
     "plan_tables",
     "run_document",
@@ -162,6 +168,39 @@ def run_lines(report: RunReport, location: str) -> Iterator[str]:
         yield "Run again with --retry-failed to train them again."
     out = " --out DIR" if "://" in location else ""
     yield f"Results: {location}   Next: scaling-study analyze {shlex.quote(location)}{out}"
+
+
+def job_document(job: "StudyJob", end: "JobEnd | None") -> dict[str, Any]:
+    """Return a job, and how it ended where that is known, as plain values."""
+    return {
+        "submission_id": job.submission_id,
+        "found_there": not job.is_new,
+        "status": None if end is None else str(end.status),
+        "exit_code": None if end is None else end.exit_code,
+        "message": None if end is None else end.message,
+    }
+
+
+def job_start_lines(job: "StudyJob", address: str) -> Iterator[str]:
+    """Yield what a person may do about a job that runs."""
+    yield (
+        f"Sent as the job {job.submission_id}."
+        if job.is_new
+        else f"The job {job.submission_id} is at it already; nothing was sent."
+    )
+    yield "It goes on whatever becomes of this command; the same command follows it again."
+    yield f"To stop it: ray job stop {job.submission_id} --address {shlex.quote(address)}"
+
+
+def job_end_lines(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield how a job ended, from its document."""
+    name, status = document["submission_id"], document["status"]
+    if status is None:
+        yield f"The job {name} is on its way."
+    elif document["exit_code"] in (None, 0):
+        yield f"The job {name}: {status}. {document['message']}".rstrip()
+    else:
+        yield f"The job {name}: {status}, exit code {document['exit_code']}."
 
 
 def status_document(store: Store) -> dict[str, Any]:

@@ -1,16 +1,23 @@
 """What one trial holds of the machine: CPUs and GPUs, by the size of the model."""
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from cluster.capacity import TrialResources
+from cluster.capacity import TrialResources, accelerator_resource
 from orchestrator.axes import shown
 from orchestrator.validation import Spec, checked
 from orchestrator.yaml_lines import Document
 
 __all__ = ["ResourceRule", "Resources"]
+
+
+ANY_SHARE = 0.001
+"""How much of a node's model of GPU a worker holds: it is there to be asked for, not used up."""
+CUSTOM_NAME = re.compile(r"(?!(CPU|GPU|memory|object_store_memory)$)[A-Za-z_][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +30,10 @@ class ResourceRule:
     """GPUs of the trial: 0, a share of one in (0, 1), or a whole number (Ray's rule)."""
     workers: int = 1
     """Processes that train each cell together; as many as GPUs where these are several."""
+    accelerator_type: str | None = None
+    """Ray's name of the GPU's model, as 'A100'; None: any."""
+    custom: Mapping[str, float] = field(default_factory=dict)
+    """Custom resources that each worker holds, by name."""
     up_to_parameters: float | None = None
     """Parameters of the largest model that the rule covers, itself included; None: any."""
 
@@ -36,10 +47,19 @@ class Resources:
 
     def for_parameters(self, count: int) -> TrialResources:
         """Return what a trial holds for a model of `count` parameters: by the first such rule."""
-        return next(
-            TrialResources(cpus=rule.cpus, gpus=rule.gpus / rule.workers, workers=rule.workers)
+        rule = next(
+            rule
             for rule in self.rules
             if rule.up_to_parameters is None or count <= rule.up_to_parameters
+        )
+        named = dict(rule.custom)
+        if rule.accelerator_type is not None:
+            named[accelerator_resource(rule.accelerator_type)] = ANY_SHARE
+        return TrialResources(
+            cpus=rule.cpus,
+            gpus=rule.gpus / rule.workers,
+            workers=rule.workers,
+            named=tuple(sorted(named.items())),
         )
 
     @classmethod
@@ -80,6 +100,18 @@ def _whole_above_one(value: float) -> float:
     return value
 
 
+def _names_a_model(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", value):
+        raise ValueError(value)
+    return value
+
+
+def _custom(values: dict[str, float]) -> dict[str, float]:
+    if not all(CUSTOM_NAME.fullmatch(name) and 0 < held <= 1e6 for name, held in values.items()):
+        raise ValueError(values)
+    return values
+
+
 class _RuleSpec(Spec):
     cpus: float = Field(ge=1e-4, le=1e6, description="a number of CPU cores in [0.0001, 1e6]")
     gpus: Annotated[float, AfterValidator(_whole_above_one)] = Field(
@@ -87,6 +119,14 @@ class _RuleSpec(Spec):
     )
     workers: int | None = Field(
         default=None, ge=1, le=4096, description="a whole number of workers in [1, 4096]"
+    )
+    accelerator_type: Annotated[str, AfterValidator(_names_a_model)] | None = Field(
+        default=None, description="Ray's name of the GPU's model, as A100 or T4"
+    )
+    custom: Annotated[dict[str, float], AfterValidator(_custom)] = Field(
+        default_factory=dict,
+        description="a mapping from names of custom resources, not CPU or GPU, to numbers in "
+        "(0, 1e6]",
     )
     up_to_parameters: float | None = Field(
         default=None, ge=1, le=1e18, description="a number of parameters in [1, 1e18]"
@@ -102,9 +142,17 @@ def _rule(document: Document, values: object, *position: int) -> ResourceRule:
             f"resources: workers is {workers} for {spec.gpus:g} GPUs; allowed: one worker a GPU, "
             "or any number of workers without GPUs. Leave workers out.",
         )
+    if spec.accelerator_type is not None and not spec.gpus:
+        raise document.error(
+            ("resources", *position, "accelerator_type"),
+            f"resources: accelerator_type is {spec.accelerator_type!r}, but gpus is 0; allowed: "
+            "only where there are GPUs. Set gpus, or remove it.",
+        )
     return ResourceRule(
         cpus=spec.cpus,
         gpus=spec.gpus,
         workers=workers,
+        accelerator_type=spec.accelerator_type,
+        custom=spec.custom,
         up_to_parameters=spec.up_to_parameters,
     )

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from cluster.capacity import Requirement, shortfalls
+from cluster.capacity import Requirement, TrialResources, shortfalls
 from orchestrator.errors import LaunchError, PlanError, StoreError
 from orchestrator.execution import (
     CHECKPOINT_SECONDS,
@@ -31,6 +31,8 @@ from workloads.source import source_hash
 __all__ = ["RunReport", "Tally", "run_study"]
 
 logger = logging.getLogger(__name__)
+
+SLOTS_TO_COME = 1024
 
 WORKER_DIED = "WorkerDied"
 """`error_type` of a cell that took its process down."""
@@ -81,6 +83,7 @@ def run_study(
     *,
     address: str | None = None,
     inline: bool = False,
+    autoscaling: bool = False,
     retry_failed: bool = False,
     confirmed: bool = False,
     mix_sources: bool = False,
@@ -92,17 +95,18 @@ def run_study(
     """Train the cells of `study` that `store` lacks, and return what became of them.
 
     `address`: a running Ray cluster ('auto' or HOST:PORT); None starts Ray on this machine.
-    `inline`: train in this process without Ray, for debugging. `retry_failed`, `confirmed` and
-    `mix_sources`: see `plan_study`. `flush_seconds`: how long a worker may keep finished rows to
-    itself, and so how much of them its death can cost. `checkpoint_seconds`: how long cells may
-    train without being saved, and so how much of their training it can cost. `hang_seconds`: how
-    long a worker may make no progress before it is ended and its pack tried again. `progress` is
-    called whenever cells became durable.
+    `inline`: train in this process without Ray, for debugging. `autoscaling`: nodes may join the
+    cluster, so that cells which none of today's holds wait, with a warning. `retry_failed`,
+    `confirmed` and `mix_sources`: see `plan_study`. `flush_seconds`: how long a worker may keep
+    finished rows to itself, and so how much of them its death can cost. `checkpoint_seconds`: how
+    long cells may train without being saved, and so how much of their training it can cost.
+    `hang_seconds`: how long a worker may make no progress before it is ended and its pack tried
+    again. `progress` is called whenever cells became durable.
 
     A cell that fails does not end the run; look at `RunReport.failures`. Raises `StudyFileError`,
     `PlanError` or `RequestError` before anything starts, `StoreError` where the store cannot be
     written or belongs to another driver, `LaunchError` where Ray cannot be reached or its nodes
-    do not share the store.
+    do not share the store or the driver's versions.
     """
     began = time.monotonic()
     opened = store if isinstance(store, Store) else Store(store)
@@ -124,12 +128,14 @@ def run_study(
             )
         if plan.packs:
             stack.enter_context(executor)
-            _refuse_shortfalls(plan, executor)
+            _look_for_shortfalls(plan, executor, autoscaling)
         driving = stack.enter_context(opened.drive(f"scaling-study run {study.name}"))
         if plan.packs:
-            _refuse_unshared(opened, executor)
+            _refuse_unfit(opened, executor)
         # Now that nobody else writes, and it is known how many packs train at once.
         slots = executor.slots if plan.packs else local_slots
+        if autoscaling:
+            slots = _slots_to_come
         plan = refreshed(plan, opened, **asked, slots=slots)
         opened.record_study(study.name, study.text)
         opened.record_grids(study.name, {grid.name: grid.cell_ids for grid in plan.grids})
@@ -143,6 +149,14 @@ def run_study(
             flush_seconds=flush_seconds,
             checkpoint_seconds=checkpoint_seconds,
             hang_seconds=hang_seconds,
+        )
+        logger.info(
+            "Study %s: %d cells in %d packs are to be trained, for %s.",
+            study.name,
+            ledger.tally.total,
+            len(plan.packs),
+            opened.location,
+            extra={"study": study.name, "cells": ledger.tally.total},
         )
         _train(plan.packs, assignment, executor, ledger)
         ledger.settle(opened.cell_statuses())
@@ -167,7 +181,13 @@ def _tell(
     interrupts.raise_lost()
 
 
-def _refuse_shortfalls(plan: Plan, executor: Executor) -> None:
+def _slots_to_come(resources: TrialResources) -> int:
+    """Return as many as make packs short: how many nodes will join, nobody knows yet."""
+    return SLOTS_TO_COME
+
+
+def _look_for_shortfalls(plan: Plan, executor: Executor, autoscaling: bool) -> None:
+    """Raise `PlanError` for cells that the cluster cannot hold; only warn if it may yet grow."""
     requirements = [
         Requirement(
             purpose=f"model_size {need.model_size} ({need.parameters:,} parameters)",
@@ -176,17 +196,18 @@ def _refuse_shortfalls(plan: Plan, executor: Executor) -> None:
         for need in plan.resources
     ]
     missing = shortfalls(requirements, executor.nodes())
-    if missing:
-        raise PlanError("\n".join(missing))
-
-
-def _refuse_unshared(store: Store, executor: Executor) -> None:
-    missing = executor.nodes_without(store)
-    if missing:
-        raise LaunchError(
-            f"The store {store.location} is not shared: {', '.join(missing)} cannot see what the "
-            "driver wrote there. Use a path on storage that every node mounts, or s3:// or gs://."
+    if missing and not autoscaling:
+        raise PlanError(
+            "\n".join(missing) + " Where an autoscaler adds such nodes, pass --autoscaling."
         )
+    for sentence in missing:
+        logger.warning("%s Until such a node joins, these cells wait.", sentence)
+
+
+def _refuse_unfit(store: Store, executor: Executor) -> None:
+    faults = executor.faults(store)
+    if faults:
+        raise LaunchError("\n".join(faults))
 
 
 def _train(
@@ -235,6 +256,7 @@ def _after_death(pack: Pack, fate: PackFate, store: Store, ledger: "_Ledger") ->
             "The worker of pack %s died twice; its %d open cells go on in halves.",
             pack.pack_id,
             len(left),
+            extra={"pack_id": pack.pack_id},
         )
         middle = (len(left) + 1) // 2
         resumes = pack.pack_id if pack.pack_id in store.open_packs() else pack.resumes
@@ -252,7 +274,7 @@ def _after_death(pack: Pack, fate: PackFate, store: Store, ledger: "_Ledger") ->
             host=socket.gethostname(),
             failed_at=datetime.now(UTC),
         )
-        ledger.add(PackProgress(failures=(failure,)))
+        ledger.add(PackProgress(pack_id=pack.pack_id, failures=(failure,)))
     return []
 
 
@@ -288,6 +310,7 @@ class _Ledger:
             failed=len(self._planned & self.failures.keys()),
             best_validation_error=min((best for best in bests if best is not None), default=None),
         )
+        self._log(progress)
         self._tell(self.tally)
 
     def settle(self, statuses: Mapping[str, str]) -> None:
@@ -309,6 +332,28 @@ class _Ledger:
             completed=counts["completed"],
             diverged=counts["diverged"],
             failed=len(self._planned & self.failures.keys()),
+        )
+
+    def _log(self, progress: PackProgress) -> None:
+        for failure in progress.failures:
+            logger.warning(
+                "Cell %s of pack %s failed: %s: %s",
+                failure.cell_id,
+                failure.pack_id,
+                failure.error_type,
+                failure.error_message.partition("\n")[0],
+                extra={"cell_id": failure.cell_id, "pack_id": failure.pack_id},
+            )
+        trained = progress.completed + progress.diverged
+        logger.info(
+            "Pack %s: %d cells more are durable, %d of them diverged. Ended: %d of %d, %d failed.",
+            progress.pack_id,
+            trained,
+            progress.diverged,
+            self.tally.finished,
+            self.tally.total,
+            self.tally.failed,
+            extra={"pack_id": progress.pack_id, "cells": trained},
         )
 
     def _record(self, failures: Sequence[Failure]) -> None:

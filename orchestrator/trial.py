@@ -73,6 +73,7 @@ def progress_of(result: Mapping[str, Any]) -> PackProgress | None:
     if "completed" not in result:
         return None
     return PackProgress(
+        pack_id=result["pack_id"],
         completed=result["completed"],
         diverged=result["diverged"],
         failures=tuple(Failure(**failure) for failure in result["failures"]),

@@ -18,7 +18,8 @@ from ray.tune.experiment import Trial
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from typing_extensions import override
 
-from cluster.capacity import DRIVER_CPUS, NodeResources, TrialResources
+from cluster.capacity import DRIVER_CPUS, NodeResources, TrialResources, node_of
+from cluster.health import version_faults
 from cluster.local import usable_cpus
 from orchestrator.errors import LaunchError, RequestError
 from orchestrator.execution import Assignment
@@ -28,9 +29,12 @@ from orchestrator.pack_rows import PackProgress
 from orchestrator.packing import Pack
 from orchestrator.store import Store
 from orchestrator.trial import WorkersLostError, progress_of, run_trial
+from orchestrator.versions import installed_versions
 from workloads.cost import counted_costs
 
 __all__ = ["RayExecutor"]
+
+logger = logging.getLogger(__name__)
 
 WORKER_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
 """One torch thread a worker: more workers than cores with many threads each ruin everything."""
@@ -95,9 +99,11 @@ class RayExecutor(Executor):
             }
         with _own_sigterm(), _environment(START_ENVIRONMENT):
             try:
-                ray.init(**options)
+                context = ray.init(**options)
             except (ConnectionError, ValueError, RuntimeError) as error:
                 raise _unreachable(self._address or "this machine", error) from error
+        if context.dashboard_url:
+            logger.info("Ray's dashboard: http://%s", context.dashboard_url)
         return self
 
     @override
@@ -109,35 +115,37 @@ class RayExecutor(Executor):
     @override
     def nodes(self) -> Sequence[NodeResources]:
         return [
-            NodeResources(
-                name=node["NodeManagerAddress"],
-                cpus=node["Resources"].get("CPU", 0.0),
-                gpus=node["Resources"].get("GPU", 0.0),
-            )
+            node_of(node["NodeManagerAddress"], node["Resources"])
             for node in ray.nodes()  # type: ignore[no-untyped-call]
             if node["Alive"]
         ]
 
     @override
-    def nodes_without(self, store: Store) -> Sequence[str]:
+    def faults(self, store: Store) -> Sequence[str]:
         if self._address is None:
             return []  # the only node is the driver's
         ours = store.heartbeat()
         nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-        tokens = ray.get(
+        answers = ray.get(
             [
-                _driver_seen.options(
+                _seen.options(
                     num_cpus=0,
                     scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
                 ).remote(store)
                 for node in nodes
             ]
         )
-        return [
-            node["NodeManagerAddress"]
-            for node, token in zip(nodes, tokens, strict=True)
-            if ours is None or token != ours.token
-        ]
+        found = []
+        for node, (token, versions) in zip(nodes, answers, strict=True):
+            name = node["NodeManagerAddress"]
+            if ours is None or token != ours.token:
+                found.append(
+                    f"{name}: it does not see in the store {store.location} what the driver wrote "
+                    "there. Use a path on storage that every node mounts, or s3:// or gs://."
+                )
+            others = version_faults(versions, installed_versions())
+            found += [f"{name}: {fault}" for fault in others]
+        return found
 
     @override
     def train(
@@ -178,7 +186,14 @@ class RayExecutor(Executor):
         )
         filesystem, root = assignment.store.ray_storage()
         filesystem.delete_dir_contents(root, missing_dir_ok=True)
-        with _environment(TUNE_ENVIRONMENT), _quiet_tune(), kept_interrupts() as interrupts:
+        kinds = {pack.resources for pack in packs}
+        # Of one kind, the first that wait are those that start next. Of several, each may.
+        waiting = {} if len(kinds) == 1 else {"TUNE_MAX_PENDING_TRIALS_PG": str(len(packs))}
+        with (
+            _environment(TUNE_ENVIRONMENT | waiting),
+            _quiet_tune(),
+            kept_interrupts() as interrupts,
+        ):
             watcher = _Watcher(report, [pack.pack_id for pack in packs], interrupts)
             tuner = tune.Tuner(
                 tune.with_resources(trainable, resources),
@@ -209,7 +224,7 @@ def _bundle(resources: TrialResources) -> dict[str, float]:
     """Return what Ray is to reserve for the trial itself."""
     if resources.workers > 1:
         return {"CPU": DRIVER_CPUS}
-    return {"CPU": resources.cpus, "GPU": resources.gpus}
+    return resources.bundle()
 
 
 def _require_listener(address: str) -> None:
@@ -228,8 +243,9 @@ def _refuse_address(address: str) -> None:
     if address.startswith("ray://"):
         raise RequestError(
             f"The address {address!r} is a Ray Client address, under which Ray Tune's driver "
-            "would lose the run with the connection. Start the study on the cluster itself, "
-            "with --address auto on a node of it."
+            "would lose the run with the connection. Send the study as a job, with "
+            "'scaling-study submit STUDY --address http://HOST:8265', or start it on a node of the "
+            "cluster, with --address auto."
         )
     host, _, port = address.rpartition(":")
     if address != "auto" and not (host and port.isdigit() and int(port) < 2**16):
@@ -239,10 +255,10 @@ def _refuse_address(address: str) -> None:
 
 
 @ray.remote
-def _driver_seen(store: Store) -> str | None:
-    """Return the token of the driver whose heartbeat this node finds in `store`."""
+def _seen(store: Store) -> tuple[str | None, dict[str, str]]:
+    """Return the token of the driver whose heartbeat this node finds in `store`, and versions."""
     beat = store.heartbeat()
-    return None if beat is None else beat.token
+    return None if beat is None else beat.token, installed_versions()
 
 
 def _unreachable(address: str, error: Exception) -> LaunchError:
@@ -312,7 +328,9 @@ class _Watcher(tune.Callback):
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        self._open[trial.config["pack_id"]] = PackEnd.DIED
+        pack_id = trial.config["pack_id"]
+        self._open[pack_id] = PackEnd.DIED
+        logger.info("Pack %s begins.", pack_id, extra={"pack_id": pack_id})
 
     @override
     def on_trial_complete(
@@ -335,9 +353,9 @@ class _Watcher(tune.Callback):
         died = died or isinstance(cause, WorkersLostError)
         pack_id = trial.config["pack_id"]
         self._open.pop(pack_id, None)
-        self.fates[pack_id] = PackFate(
-            PackEnd.DIED if died else PackEnd.FAULT, f"{type(cause).__name__}: {cause}"
-        )
+        fate = PackFate(PackEnd.DIED if died else PackEnd.FAULT, f"{type(cause).__name__}: {cause}")
+        logger.warning("Pack %s: %s.", pack_id, fate.end, extra={"pack_id": pack_id})
+        self.fates[pack_id] = fate
 
 
 @contextmanager

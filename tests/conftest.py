@@ -6,6 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("any machine", deadline=None)  # no test asserts how fast a machine is
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from cluster.capacity import (
     NodeResources,
     Requirement,
     TrialResources,
+    node_of,
     shortfalls,
     slots_of,
 )
@@ -47,6 +48,27 @@ def test_workers_of_one_trial_may_be_on_several_nodes_and_leave_a_cpu_for_the_tr
     assert slots_of(TrialResources(cpus=1, gpus=1, workers=2), two) == 1
     assert slots_of(TrialResources(cpus=2, gpus=0, workers=2), two) == 1
     assert slots_of(TrialResources(cpus=3, gpus=0, workers=2), two) == 0  # no CPU for the trial
+
+
+def test_named_resources_are_on_the_node_that_has_the_rest_too():
+    typed = TrialResources(
+        cpus=2, gpus=1, named=(("accelerator_type:A100", 0.001), ("fast_disk", 1.0))
+    )
+    nodes = [
+        node_of("a", {"CPU": 8, "GPU": 4, "accelerator_type:A100": 1, "memory": 1e9}),
+        node_of("b", {"CPU": 8, "GPU": 4, "accelerator_type:A100": 1, "fast_disk": 2}),
+        node_of("c", {"CPU": 8, "fast_disk": 8}),
+    ]
+    assert typed.bundle() == {"CPU": 2, "GPU": 1, "accelerator_type:A100": 0.001, "fast_disk": 1}
+    assert slots_of(typed, nodes) == 2  # of the disk of node b
+    (sentence,) = shortfalls([Requirement(purpose="model_size 8", resources=typed)], nodes[:1])
+    assert sentence.startswith(
+        "model_size 8 asks for 2 CPUs and 1 GPU, accelerator type A100, 1 fast_disk on one "
+        "node, but no node has 1 fast_disk."
+    )
+    large = TrialResources(cpus=2, gpus=8, named=(("accelerator_type:A100", 0.001),))
+    (sentence,) = shortfalls([Requirement(purpose="model_size 8", resources=large)], nodes)
+    assert "the largest of 2 has 8 CPUs and 4 GPUs" in sentence
 
 
 def test_a_cluster_without_nodes_is_named():

@@ -50,7 +50,7 @@ def test_the_job_runs_the_study_and_takes_its_cluster_down():
     assert job["metadata"] == config_map["metadata"]
     assert spec == {
         "entrypoint": "scaling-study run /etc/scaling-study/study.yaml "
-        "--store /shared/studies/quickstart --address auto",
+        "--store /shared/studies/quickstart --address auto --autoscaling",
         "submissionMode": "HTTPMode",
         "backoffLimit": 2,
         "shutdownAfterJobFinishes": True,

@@ -188,7 +188,7 @@ def test_the_comments_say_how_the_study_is_run():
     assert shlex.split(command) == [
         *("RAY_AUTH_MODE=token", "OMP_NUM_THREADS=1", "AWS_DEFAULT_REGION=us-east-1"),
         *("NOTE=it's here", "scaling-study", "run", "~/scaling-study/quickstart.yaml"),
-        *("--store", "s3://bucket/studies/quickstart", "--address", "auto"),
+        *("--store", "s3://bucket/studies/quickstart", "--address", "auto", "--autoscaling"),
     ]
 
 

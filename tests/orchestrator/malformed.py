@@ -237,6 +237,26 @@ MALFORMED: list[tuple[str, str, str]] = [
         ":12: resources: workers is 0 (an integer); allowed: a whole number of workers in [1, 4",
     ),
     (
+        "a model of GPU without GPUs",
+        _top_line("resources: {cpus: 1, gpus: 0, accelerator_type: A100}"),
+        ":12: resources: accelerator_type is 'A100', but gpus is 0; allowed: only where there are",
+    ),
+    (
+        "a model of GPU that is no name",
+        _top_line("resources: {cpus: 1, gpus: 1, accelerator_type: A 100}"),
+        ":12: resources: accelerator_type is 'A 100' (text); allowed: Ray's name of the",
+    ),
+    (
+        "CPUs as a custom resource",
+        _top_line("resources: {cpus: 1, gpus: 0, custom: {CPU: 2}}"),
+        ":12: resources: custom is {'CPU': 2} (a mapping); allowed: a mapping from names of custom",
+    ),
+    (
+        "none of a custom resource",
+        _top_line("resources: {cpus: 1, gpus: 0, custom: {disk: 0}}"),
+        ":12: resources: custom is {'disk': 0} (a mapping); allowed: a mapping from names",
+    ),
+    (
         "one and a half GPUs",
         _top_line("resources: {cpus: 1, gpus: 1.5}"),
         ":12: resources: gpus is 1.5 (a number); allowed: 0, a share of a GPU in (0, 1), or a wh",

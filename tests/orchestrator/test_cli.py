@@ -169,7 +169,7 @@ def test_a_cluster_where_nobody_listens_exits_3_and_leaves_nothing(folder):
 @pytest.mark.parametrize(
     ("options", "fragment"),
     [
-        (("--address", "ray://127.0.0.1:10001"), "--address auto"),
+        (("--address", "ray://127.0.0.1:10001"), "scaling-study submit"),
         (("--address", "somewhere"), "HOST:PORT"),
         (("--address", "host:99999"), "HOST:PORT"),
         (("--store", "ftp://host/store"), "s3://"),

@@ -248,7 +248,7 @@ class FailsThenTrains(InlineExecutor):
             host="here",
             failed_at=datetime.now(UTC),
         )
-        report(PackProgress(failures=(failure,)))
+        report(PackProgress(pack_id=failure.pack_id, failures=(failure,)))
         return super().train(packs, assignment, report)
 
 

@@ -211,6 +211,10 @@ resources:
     assert Resources().for_parameters(10**12) == TrialResources(cpus=1, gpus=0)
     several = study(WELL_FORMED + "resources: {cpus: 2, gpus: 0, workers: 3}\n").resources
     assert several.for_parameters(1) == TrialResources(cpus=2, gpus=0, workers=3)
+    named = "resources: {cpus: 1, gpus: 1, accelerator_type: A100, custom: {disk: 2, api: 0.5}}\n"
+    assert study(WELL_FORMED + named).resources.for_parameters(1) == TrialResources(
+        cpus=1, gpus=1, named=(("accelerator_type:A100", 0.001), ("api", 0.5), ("disk", 2.0))
+    )
 
 
 @pytest.mark.parametrize(

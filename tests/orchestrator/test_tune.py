@@ -2,8 +2,10 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 from ray.exceptions import OutOfMemoryError
 from ray.tune import TuneError
@@ -58,18 +60,21 @@ TWO_NODES = """
 import sys
 from ray.cluster_utils import Cluster
 from orchestrator import Store
+from orchestrator import tune
 from orchestrator.tune import RayExecutor
 
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
 cluster.add_node(num_cpus=1)
 seen, other = Store(sys.argv[1]), Store(sys.argv[2])
 with seen.drive("the driver"), RayExecutor(cluster.address) as executor:
-    print(len(executor.nodes()), len(executor.nodes_without(seen)))
+    print(len(executor.nodes()), len(executor.faults(seen)))
     # As if the path led the nodes to another disk, where another driver has been.
     beat = seen.heartbeat()
     with other.drive("another"):
         Store.heartbeat = lambda store: beat  # in this process alone
-        print(len(executor.nodes_without(other)))
+        print(*executor.faults(other), sep="\n")
+    tune.installed_versions = lambda: {"torch": "0.1"}  # the driver's, as it were
+    print(*executor.faults(seen), sep="\n")
 cluster.shutdown()
 """
 
@@ -82,7 +87,57 @@ def test_nodes_that_do_not_see_what_the_driver_wrote_are_named(command_line, tmp
     answer = subprocess.run(
         command, env=command_line.environment, capture_output=True, text=True, timeout=300
     )
-    assert answer.stdout.split("\n")[-3:] == ["2 0", "2", ""], answer.stderr
+    counts, *faults = answer.stdout.splitlines()[-5:]
+    assert counts == "2 0", answer.stderr
+    assert all("does not see in the store" in fault for fault in faults[:2])
+    assert all(f"torch is {version('torch')}, the driver's is 0.1" in each for each in faults[2:])
+
+
+GROWING = """
+name: growing
+workload: digits
+seeds: 2
+grids:
+  all:
+    model_size: [4, 64]
+    batch_size: 16
+    learning_rate: 0.1
+    budget: {steps: 20}
+resources:
+- {up_to_parameters: 1000, cpus: 1, gpus: 0}
+- {cpus: 1, gpus: 0, custom: {fast_disk: 1}}
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_cells_wait_for_a_node_that_joins_and_hold_up_no_others(
+    command_line, real_cluster, tmp_path
+):
+    (tmp_path / "study.yaml").write_text(GROWING)
+    cluster = real_cluster(num_cpus=1)
+    command = ["run", "study.yaml", "--store", str(tmp_path / "store"), "--address"]
+    command += [cluster.address, "--log", "json"]
+    refused = command_line(*command)
+    assert refused.returncode == 2, refused.stderr
+    assert "0 GPUs, 1 fast_disk on one node, but no node has 1 fast_disk" in refused.stderr
+    assert "pass --autoscaling" in refused.stderr
+    driver = command_line.start(*command, "--autoscaling")
+    told = []
+    try:
+        for line in driver.stderr:
+            told.append(line)
+            if "cells more are durable" in line:
+                break
+        assert any("Until such a node joins, these cells wait." in line for line in told)
+        assert set(pd.read_parquet(tmp_path / "store" / "cells")["model_size"]) == {4}
+        cluster.add_node(num_cpus=1, resources={"fast_disk": 1})
+        _, rest = driver.communicate(timeout=200)
+    finally:
+        driver.kill()
+    assert driver.returncode == 0, rest
+    assert len(pd.read_parquet(tmp_path / "store" / "cells")) == 4
 
 
 @pytest.mark.ray

@@ -1,0 +1,238 @@
+"""A study as a Ray job: sent to a running cluster, where its driver runs, and followed from here.
+
+The driver outlives the command that sent it. What the environment of the nodes lacks travels
+along: the study file or its whole folder, and wheels.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
+
+from cluster.credentials import looks_like_credential
+from orchestrator.errors import LaunchError, RequestError
+from orchestrator.filesystem import is_uri, resolve_location
+from orchestrator.study import Study
+from orchestrator.wheels import unpacked
+
+__all__ = ["JobEnd", "JobRequest", "StudyJob", "submit_study"]
+
+CONNECT_SECONDS = 10.0
+"""How long the cluster's dashboard may take to accept a connection."""
+LOOK_SECONDS = 2.0
+"""How often a job is looked at: each look reads its whole log, which grows by lines a minute."""
+RECONNECT_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0)
+"""Waits between attempts to reach a dashboard that stopped answering."""
+OVERRIDES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+"""Variables that Ray's client would prefer to the address that it is given."""
+DASHBOARD = re.compile(
+    r"https?://([A-Za-z0-9._-]+|\[[0-9a-fA-F:]+\])(:[0-9]{1,4}|:[1-5][0-9]{4})?/?"
+)
+VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRequest:
+    """What is to run on the cluster, and with what."""
+
+    study: Path
+    """The study file."""
+    store: str
+    """Where results go, as the cluster's nodes reach it: a URI, or an absolute path."""
+    working_dir: Path | None = None
+    """Folder that travels, with the study file in it; None: the study file alone."""
+    wheels: Sequence[Path] = ()
+    """Wheels of pure Python that the nodes lack, such as a plug-in's; without what they require."""
+    variables: Mapping[str, str]
+    """Environment of driver and workers; the dashboard shows it, so no secrets."""
+    options: Sequence[str] = ()
+    """Further options of `scaling-study run`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobEnd:
+    """How a job ended."""
+
+    submission_id: str
+    """Ray's name of it."""
+    status: JobStatus
+    """What Ray says."""
+    exit_code: int | None
+    """Of `scaling-study run`; None where that did not end by itself."""
+    message: str
+    """Ray's own words on it."""
+
+
+class StudyJob:
+    """A job that the cluster knows."""
+
+    def __init__(self, client: JobSubmissionClient, submission_id: str, is_new: bool) -> None:
+        self._client = client
+        self.submission_id = submission_id
+        self.is_new = is_new
+        """Whether it was sent now, and not found there."""
+
+    def follow(self, show: Callable[[str], None]) -> JobEnd:
+        """Pass the job's log to `show`, from its beginning, until the job has ended.
+
+        Raises `LaunchError` where the cluster no longer answers; the job may well go on.
+        """
+        shown = 0
+        waits = iter(RECONNECT_SECONDS)
+        while True:
+            try:
+                details = self._client.get_job_info(self.submission_id)
+                log = self._client.get_job_logs(self.submission_id)
+            except (OSError, RuntimeError) as error:
+                wait = next(waits, None)
+                if wait is None:
+                    raise LaunchError(
+                        f"The cluster no longer answers about the job {self.submission_id}: "
+                        f"{error}\nThe job may go on; the same command follows it again, and the "
+                        "store has what it finished."
+                    ) from error
+                time.sleep(wait)
+                continue
+            waits = iter(RECONNECT_SECONDS)
+            if len(log) > shown:
+                show(log[shown:])
+                shown = len(log)
+            if details.status.is_terminal():
+                return JobEnd(
+                    submission_id=self.submission_id,
+                    status=details.status,
+                    exit_code=details.driver_exit_code,
+                    message=details.message or "",
+                )
+            time.sleep(LOOK_SECONDS)
+
+
+def submit_study(request: JobRequest, study: Study, address: str) -> StudyJob:
+    """Send `study`, read from `request.study`, to the cluster at `address`, and return its job.
+
+    `address`: of the cluster's dashboard, http://HOST:PORT. Where the same request is waiting or
+    running there already, that job is returned and nothing is sent. Raises `RequestError` before
+    anything is sent, `LaunchError` where the cluster cannot be reached or refuses.
+    """
+    _refuse_address(address)
+    _refuse(request)
+    with tempfile.TemporaryDirectory() as scratch:
+        packages = Path(scratch, "packages")
+        modules = unpacked(request.wheels, packages)
+        folder = request.working_dir or Path(scratch, "study")
+        if request.working_dir is None:
+            folder.mkdir()
+            shutil.copy(request.study, folder)
+        inside = os.path.relpath(request.study, request.working_dir or request.study.parent)
+        with _explained(address):
+            client = _client(address)
+            base = f"{study.name}-{_digest(request, study)}"
+            alike = [job for job in client.list_jobs() if _is_try_of(base, job)]
+            for job in alike:
+                if not job.status.is_terminal() and job.submission_id is not None:
+                    return StudyJob(client, job.submission_id, is_new=False)
+            submission_id = f"{base}-{len(alike) + 1}"
+            client.submit_job(
+                entrypoint=_entrypoint(request, inside),
+                submission_id=submission_id,
+                runtime_env={
+                    "working_dir": str(folder),
+                    "py_modules": [str(module) for module in modules],
+                    "env_vars": dict(request.variables),
+                },
+                metadata={"study": study.name, "store": request.store},
+            )
+    return StudyJob(client, submission_id, is_new=True)
+
+
+def _refuse_address(address: str) -> None:
+    if not DASHBOARD.fullmatch(address):
+        raise RequestError(
+            f"--address is {address!r}; allowed: http://HOST:PORT of the cluster's dashboard, "
+            "whose port is 8265 if nobody chose another. 'ray dashboard CLUSTER.yaml', 'kubectl "
+            "port-forward' or 'ssh -L' brings it to http://127.0.0.1:8265."
+        )
+
+
+def _refuse(request: JobRequest) -> None:
+    resolve_location(request.store)  # refuses URIs that cannot be meant
+    if not is_uri(request.store) and not Path(request.store).is_absolute():
+        raise RequestError(
+            f"--store is {request.store!r}, which the cluster would look for in the job's own "
+            "folder; allowed: s3://…, gs://…, or an absolute path that all its nodes share."
+        )
+    folder = request.working_dir
+    if folder is not None and not folder.is_dir():
+        raise RequestError(f"--working-dir {folder} is no folder. Name the one to send along.")
+    if folder is not None and not request.study.resolve().is_relative_to(folder.resolve()):
+        raise RequestError(
+            f"The study {request.study} is not inside --working-dir {folder}, and would not be "
+            "sent. Move it there, or name a folder that holds it."
+        )
+    for name in request.variables:
+        if not VARIABLE_NAME.fullmatch(name):
+            raise RequestError(f"--env {name}=…: {name!r} cannot be the name of a variable.")
+        if looks_like_credential(name):
+            raise RequestError(
+                f"--env {name}=…: {name} looks like a credential, and the dashboard shows the "
+                "variables of a job. Give the nodes a role, or their own environment."
+            )
+
+
+def _entrypoint(request: JobRequest, study: str) -> str:
+    words = ["run", study, "--store", request.store, "--address", "auto", *request.options]
+    return "python -m orchestrator " + shlex.join(words)
+
+
+def _digest(request: JobRequest, study: Study) -> str:
+    """Return what tells this request from others of the study."""
+    asked = [study.text, request.store, sorted(request.options), sorted(request.variables.items())]
+    contents = [hashlib.sha256(wheel.read_bytes()).hexdigest() for wheel in request.wheels]
+    folder = "" if request.working_dir is None else str(request.working_dir.resolve())
+    document = json.dumps([*asked, sorted(contents), folder])
+    return hashlib.sha256(document.encode()).hexdigest()[:8]
+
+
+def _is_try_of(base: str, job: JobDetails) -> bool:
+    return job.submission_id is not None and job.submission_id.rpartition("-")[0] == base
+
+
+def _client(address: str) -> JobSubmissionClient:
+    parts = urlsplit(address)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    socket.create_connection((str(parts.hostname), port), timeout=CONNECT_SECONDS).close()
+    with _without(OVERRIDES):
+        return JobSubmissionClient(address)
+
+
+@contextmanager
+def _explained(address: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        raise LaunchError(
+            f"The cluster at {address} did not take the job: {error}\nCheck the address of its "
+            "dashboard, that the cluster runs, and that this machine has its token "
+            "(RAY_AUTH_MODE=token, and ~/.ray/auth_token or RAY_AUTH_TOKEN_PATH)."
+        ) from error
+
+
+@contextmanager
+def _without(names: Sequence[str]) -> Iterator[None]:
+    taken = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(taken)
