@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
@@ -144,17 +145,33 @@ def submit_study(request: JobRequest, study: Study, address: str) -> StudyJob:
                 if not job.status.is_terminal() and job.submission_id is not None:
                     return StudyJob(client, job.submission_id, is_new=False)
             submission_id = f"{base}-{len(alike) + 1}"
-            client.submit_job(
+            _submit(
+                client,
                 entrypoint=_entrypoint(request, inside),
                 submission_id=submission_id,
                 runtime_env={
                     "working_dir": str(folder),
-                    "py_modules": [str(module) for module in modules],
+                    # Not an empty list, of which Ray makes a module without a name.
+                    **({"py_modules": [str(module) for module in modules]} if modules else {}),
                     "env_vars": dict(request.variables),
                 },
                 metadata={"study": study.name, "store": request.store},
             )
     return StudyJob(client, submission_id, is_new=True)
+
+
+def _submit(client: JobSubmissionClient, **job: Any) -> None:
+    """Submit a job, also to a cluster that has only just started."""
+    for wait in RECONNECT_SECONDS:
+        try:
+            client.submit_job(**job)
+        except RuntimeError as error:
+            if "No available agent" not in str(error):
+                raise
+            time.sleep(wait)
+        else:
+            return
+    client.submit_job(**job)
 
 
 def _refuse_address(address: str) -> None:

@@ -2,6 +2,7 @@
 
 import socket
 import zipfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import pandas as pd
@@ -28,6 +29,15 @@ grids:
 """
 
 
+def free_ports(count: int) -> list[int]:
+    """Return ports of this machine that nobody listens at."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
 def plug_in_wheel(folder: Path) -> Path:
     """Return a wheel of the plug-in of these tests, as a package."""
     wheel = folder / "misbehaving-1.0-py3-none-any.whl"
@@ -42,20 +52,33 @@ def plug_in_wheel(folder: Path) -> Path:
 @pytest.mark.cluster
 @pytest.mark.slow
 def test_a_study_and_its_plug_in_are_sent_followed_and_sent_again(
-    command_line, real_cluster, tmp_path
+    command_line, real_cluster, ray_folder, tmp_path
 ):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    cluster = real_cluster(num_cpus=1, include_dashboard=True, dashboard_port=port)
-    cluster.add_node(num_cpus=1)
-    dashboard = f"http://{cluster.dashboard}"
+    dashboard, *agents = free_ports(3)  # Ray's own would be taken by another Ray of this machine
+    cluster = real_cluster(
+        num_cpus=1,
+        include_dashboard=True,
+        dashboard_port=dashboard,
+        dashboard_agent_listen_port=agents[0],
+    )
+    # Nodes of one machine would unpack the job's files into one folder, under each other's feet.
+    apart = ray_folder / "node"
+    cluster.add_node(num_cpus=1, dashboard_agent_listen_port=agents[1], temp_dir=str(apart))
     (tmp_path / "study.yaml").write_text(STUDY)
     store = tmp_path / "store"
-    command = ["submit", "study.yaml", "--store", str(store), "--address", dashboard]
+    command = [
+        "submit",
+        "study.yaml",
+        "--store",
+        str(store),
+        "--address",
+        f"http://{cluster.dashboard}",
+    ]
 
     bare = command_line(*command)
-    assert bare.returncode == 2, bare.stderr  # of the driver there, which lacks the plug-in
+    assert bare.returncode == 2, (
+        bare.stdout + bare.stderr
+    )  # of the driver there, which lacks the plug-in
     assert "Unknown workload 'misbehaving'" in bare.stderr
     assert not store.exists()
 
