@@ -52,7 +52,10 @@ class Executor(AbstractContextManager["Executor"]):
 
     @abstractmethod
     def nodes_without(self, store: Store) -> Sequence[str]:
-        """Return the nodes that do not see in `store` what this driver, its holder, wrote there."""
+        """Return the nodes that do not see in `store` what this driver, its holder, wrote there.
+
+        One that is lost before it answers is not among them.
+        """
 
     @abstractmethod
     def train(

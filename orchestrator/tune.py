@@ -12,7 +12,12 @@ from typing import Any, Self
 
 import ray
 from ray import cloudpickle, tune
-from ray.exceptions import OutOfMemoryError, RayActorError
+from ray.exceptions import (
+    NodeDiedError,
+    OutOfMemoryError,
+    RayActorError,
+    TaskUnschedulableError,
+)
 from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -31,6 +36,8 @@ from orchestrator.trial import WorkersLostError, progress_of, run_trial
 from workloads.cost import counted_costs
 
 __all__ = ["RayExecutor"]
+
+logger = logging.getLogger(__name__)
 
 WORKER_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
 """One torch thread a worker: more workers than cores with many threads each ruin everything."""
@@ -124,20 +131,23 @@ class RayExecutor(Executor):
             return []  # the only node is the driver's
         ours = store.heartbeat()
         nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-        tokens = ray.get(
-            [
-                _driver_seen.options(
-                    num_cpus=0,
-                    scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
-                ).remote(store)
-                for node in nodes
-            ]
-        )
-        return [
-            node["NodeManagerAddress"]
-            for node, token in zip(nodes, tokens, strict=True)
-            if ours is None or token != ours.token
+        tokens = [
+            _driver_seen.options(
+                num_cpus=0,
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
+            ).remote(store)
+            for node in nodes
         ]
+        missing = []
+        for node, token in zip(nodes, tokens, strict=True):
+            try:
+                if ours is None or ray.get(token) != ours.token:
+                    missing.append(node["NodeManagerAddress"])
+            except (NodeDiedError, TaskUnschedulableError):
+                logger.warning(
+                    "Node %s was lost before anything ran on it.", node["NodeManagerAddress"]
+                )
+        return missing
 
     @override
     def train(
