@@ -20,6 +20,8 @@ from typing_extensions import override
 ROOT = Path(__file__).resolve().parents[1]
 NODES = 3
 CPUS_A_NODE, GPUS_A_NODE = 2, 1
+ADD_ATTEMPTS = 3
+"""Starts of a node: Ray gives up on one after 30 s, which a busy machine may take."""
 MOST_IDLE_STARTS = 10
 """Drivers that may end badly by themselves before the test gives up."""
 
@@ -104,7 +106,13 @@ class Nodes(AbstractContextManager["Nodes"]):
         self._add()
 
     def _add(self) -> None:
-        self._cluster.add_node(num_cpus=CPUS_A_NODE, num_gpus=GPUS_A_NODE)
+        for attempt in range(1, ADD_ATTEMPTS + 1):
+            try:
+                self._cluster.add_node(num_cpus=CPUS_A_NODE, num_gpus=GPUS_A_NODE)
+                return
+            except Exception as error:  # of no class of its own; what was started ends with us
+                if attempt == ADD_ATTEMPTS:
+                    raise ChaosError(f"no node joined {ADD_ATTEMPTS} times: {error}") from error
 
 
 class Driver(AbstractContextManager["Driver"]):
