@@ -55,7 +55,7 @@ class Executor(AbstractContextManager["Executor"]):
         """Return why nodes are unfit, a sentence each that begins with the node.
 
         They do not see in `store` what this driver, its holder, wrote there, or have other versions
-        than the driver.
+        than the driver. One that is lost before it answers is not among them.
         """
 
     @abstractmethod

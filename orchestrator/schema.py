@@ -18,6 +18,7 @@ from analysis import columns as c
 from orchestrator.errors import StoreError
 
 __all__ = [
+    "HOW_IT_WENT",
     "MIGRATIONS",
     "SCHEMAS",
     "SCHEMA_VERSION",
@@ -41,6 +42,20 @@ class Table(StrEnum):
     CURVES = "curves"
     FAILURES = "failures"
     GRIDS = "grids"
+
+
+HOW_IT_WENT = frozenset(
+    {
+        c.WALL_SECONDS,
+        c.PACK_WALL_SECONDS,
+        c.STARTED_AT,
+        c.PACK_ID,
+        c.PACKED_CELLS,
+        c.HOST,
+        c.DEVICE_NAME,
+    }
+)
+"""Columns of `cells` that tell how a cell was trained; no other may depend on that."""
 
 
 class Status(StrEnum):

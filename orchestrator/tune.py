@@ -12,7 +12,12 @@ from typing import Any, Self
 
 import ray
 from ray import cloudpickle, tune
-from ray.exceptions import OutOfMemoryError, RayActorError
+from ray.exceptions import (
+    NodeDiedError,
+    OutOfMemoryError,
+    RayActorError,
+    TaskUnschedulableError,
+)
 from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -126,18 +131,21 @@ class RayExecutor(Executor):
             return []  # the only node is the driver's
         ours = store.heartbeat()
         nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-        answers = ray.get(
-            [
-                _seen.options(
-                    num_cpus=0,
-                    scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
-                ).remote(store)
-                for node in nodes
-            ]
-        )
+        answers = [
+            _seen.options(
+                num_cpus=0,
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
+            ).remote(store)
+            for node in nodes
+        ]
         found = []
-        for node, (token, versions) in zip(nodes, answers, strict=True):
+        for node, answer in zip(nodes, answers, strict=True):
             name = node["NodeManagerAddress"]
+            try:
+                token, versions = ray.get(answer)
+            except (NodeDiedError, TaskUnschedulableError):
+                logger.warning("Node %s was lost before anything ran on it.", name)
+                continue
             if ours is None or token != ours.token:
                 found.append(
                     f"{name}: it does not see in the store {store.location} what the driver wrote "

@@ -13,18 +13,6 @@ import pytest
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
 
-HOW_IT_WENT = {
-    "wall_seconds",
-    "pack_wall_seconds",
-    "started_at",
-    "pack_id",
-    "packed_cells",
-    "host",
-    "device_name",
-}
-"""Columns that tell how a cell was trained; all others must not depend on that."""
-
-
 FROM_A_TERMINAL = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
 """Code that answers Ctrl-C as a program that is started from a terminal does. Python leaves SIGINT
 ignored where it is so from the start, as in all that a script with `&` starts, these tests too."""

@@ -9,8 +9,8 @@ from analysis import load_cells, load_curves
 from orchestrator.errors import PlanError
 from orchestrator.planning import plan_study
 from orchestrator.run import run_study
+from orchestrator.schema import HOW_IT_WENT
 from orchestrator.study import Study
-from tests.orchestrator.conftest import HOW_IT_WENT
 from tests.workloads.own_loops import SklearnDigits
 from workloads.training.arithmetic import Arithmetic
 

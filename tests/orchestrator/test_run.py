@@ -18,9 +18,10 @@ from analysis import columns, load_cells, load_curves
 from orchestrator.executor import InlineExecutor
 from orchestrator.pack_rows import Failure, PackProgress
 from orchestrator.run import run_study
+from orchestrator.schema import HOW_IT_WENT
 from orchestrator.store import Store
 from orchestrator.study import Study
-from tests.orchestrator.conftest import HOW_IT_WENT, PLUGINS
+from tests.orchestrator.conftest import PLUGINS
 from workloads.digits import Digits
 
 DIGITS = """
