@@ -26,7 +26,7 @@ from typing_extensions import override
 from cluster.capacity import DRIVER_CPUS, NodeResources, TrialResources, node_of
 from cluster.health import version_faults
 from cluster.local import usable_cpus
-from orchestrator.errors import LaunchError, RequestError
+from orchestrator.errors import LaunchError, RequestError, StorageError
 from orchestrator.execution import Assignment
 from orchestrator.executor import Executor, PackEnd, PackFate
 from orchestrator.interrupts import Interrupts, kept_interrupts
@@ -296,10 +296,19 @@ class _Watcher(tune.Callback):
 
         Raises our own error where it was the cause: Tune wraps what its callbacks raise. Tune
         also ends altogether where Ray's memory monitor kills a worker; packs under way have died
-        then, and the others have not started.
+        then, and the others have not started. After the last trial, it reads and writes files of
+        its own, which nobody needs.
         """
         if self._error is not None:
             raise self._error
+        if not self._open:
+            logger.warning("Ray Tune failed after its last trial: %r", error)
+            return
+        if isinstance(error, OSError):
+            raise StorageError(
+                f"Ray Tune could not use its folder in the store: {error}. What was durable is "
+                "kept; look at the storage, and run the study again."
+            ) from error
         if not isinstance(error.__cause__, OutOfMemoryError):
             raise error
         self.fates |= {

@@ -12,7 +12,7 @@ from ray.exceptions import OutOfMemoryError
 from ray.tune import TuneError
 
 from cluster.local import usable_cpus
-from orchestrator.errors import StoreError
+from orchestrator.errors import StorageError, StoreError
 from orchestrator.executor import PackEnd
 from orchestrator.interrupts import Interrupts
 from orchestrator.tune import _Watcher
@@ -40,6 +40,20 @@ def test_a_store_error_in_the_driver_travels_as_itself_though_tune_wraps_it():
         watcher.on_trial_result(1, [], trial("a"), RESULT)
     with pytest.raises(StoreError, match="the disk is full"):
         watcher.end_of_round(TuneError("wrapped"))
+
+
+def test_what_tune_fails_in_after_its_last_trial_costs_nothing(caplog):
+    watcher = _Watcher(lambda progress: None, ["a"], Interrupts())
+    watcher.on_trial_complete(1, [], trial("a"))
+    watcher.end_of_round(EOFError("Ran out of input"))
+    assert watcher.fates == {}
+    assert "after its last trial: EOFError('Ran out of input')" in caplog.text
+
+
+def test_a_file_that_tune_cannot_write_is_an_error_of_the_storage():
+    watcher = _Watcher(lambda progress: None, ["a"], Interrupts())
+    with pytest.raises(StorageError, match="No space left"):
+        watcher.end_of_round(OSError(28, "No space left on device"))
 
 
 def test_an_error_of_tune_itself_travels():
