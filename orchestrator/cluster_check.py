@@ -8,10 +8,10 @@ from typing import Any
 
 import ray
 import torch
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.health import NodeReport
 from orchestrator.errors import LaunchError, StoreError
+from orchestrator.nodes import NODE_LOST, alive_nodes, on
 from orchestrator.store import Store
 from orchestrator.tune import RayExecutor
 from orchestrator.versions import installed_versions
@@ -30,7 +30,7 @@ def check_cluster(address: str, store: Store) -> tuple[list[NodeReport], NodeRep
     """
     folder = uuid.uuid4().hex
     with RayExecutor(address):
-        nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+        nodes = alive_nodes()
         try:
             store.leave_note(f"{folder}/driver", "driver")
             asked = {node["NodeID"]: _ask(node, store, folder) for node in nodes}
@@ -44,21 +44,19 @@ def check_cluster(address: str, store: Store) -> tuple[list[NodeReport], NodeRep
             answers = dict(zip(asked, ray.get([*asked.values()]), strict=True))
             reports = [_report(node, answers[node["NodeID"]], store, folder) for node in nodes]
             return reports, _driver(store)
+        except NODE_LOST as error:
+            raise LaunchError(
+                f"A node was lost while it was asked: {error} Check the cluster again."
+            ) from error
         finally:
             store.remove_notes(folder)
 
 
 def _ask(node: Mapping[str, Any], store: Store, folder: str) -> "ray.ObjectRef[dict[str, Any]]":
-    answer: ray.ObjectRef[dict[str, Any]] = _answer.options(**_on(node)).remote(
+    answer: ray.ObjectRef[dict[str, Any]] = _answer.options(**on(node)).remote(
         store, folder, node["NodeID"]
     )
     return answer
-
-
-def _on(node: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a task that runs on a node, however busy it is."""
-    strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-    return {"num_cpus": 0, "scheduling_strategy": strategy}
 
 
 @ray.remote
@@ -106,7 +104,7 @@ def _report(
 def _clock_ahead(node: Mapping[str, Any]) -> float:
     """Return by how much a node's clock is ahead, beyond what the way there may explain."""
     asked = time.time()
-    theirs: float = ray.get(_time.options(**_on(node)).remote())  # its worker is still warm
+    theirs: float = ray.get(_time.options(**on(node)).remote())  # its worker is still warm
     return min(theirs - asked, 0.0) or max(theirs - time.time(), 0.0)
 
 

@@ -13,14 +13,11 @@ from typing import Any, Self
 import ray
 from ray import cloudpickle, tune
 from ray.exceptions import (
-    NodeDiedError,
     OutOfMemoryError,
     RayActorError,
-    TaskUnschedulableError,
 )
 from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from typing_extensions import override
 
 from cluster.capacity import DRIVER_CPUS, NodeResources, TrialResources, node_of
@@ -30,6 +27,7 @@ from orchestrator.errors import LaunchError, RequestError, StorageError
 from orchestrator.execution import Assignment
 from orchestrator.executor import Executor, PackEnd, PackFate
 from orchestrator.interrupts import Interrupts, kept_interrupts
+from orchestrator.nodes import NODE_LOST, alive_nodes, on
 from orchestrator.pack_rows import PackProgress
 from orchestrator.packing import Pack
 from orchestrator.store import Store
@@ -119,31 +117,21 @@ class RayExecutor(Executor):
 
     @override
     def nodes(self) -> Sequence[NodeResources]:
-        return [
-            node_of(node["NodeManagerAddress"], node["Resources"])
-            for node in ray.nodes()  # type: ignore[no-untyped-call]
-            if node["Alive"]
-        ]
+        return [node_of(node["NodeManagerAddress"], node["Resources"]) for node in alive_nodes()]
 
     @override
     def faults(self, store: Store) -> Sequence[str]:
         if self._address is None:
             return []  # the only node is the driver's
         ours = store.heartbeat()
-        nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-        answers = [
-            _seen.options(
-                num_cpus=0,
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
-            ).remote(store)
-            for node in nodes
-        ]
+        nodes = alive_nodes()
+        answers = [_seen.options(**on(node)).remote(store) for node in nodes]
         found = []
         for node, answer in zip(nodes, answers, strict=True):
             name = node["NodeManagerAddress"]
             try:
                 token, versions = ray.get(answer)
-            except (NodeDiedError, TaskUnschedulableError):
+            except NODE_LOST:
                 logger.warning("Node %s was lost before anything ran on it.", name)
                 continue
             if ours is None or token != ours.token:
