@@ -65,7 +65,7 @@ def simulate(packs: Sequence[float], ready: Sequence[float], costs: Costs) -> Ou
     """Train packs of these seconds, in this order, on slots that are ready when `ready` says."""
     free = list(ready)
     heapq.heapify(free)
-    driver_free = end = 0.0
+    driver_free = end = min(ready)
     for seconds in packs:
         driver_free = max(driver_free, heapq.heappop(free)) + costs.driver
         ended = driver_free + costs.gap + seconds

@@ -169,6 +169,8 @@ class RayExecutor(Executor):
         at_once: int | None = None,
     ) -> Mapping[str, PackFate]:
         """Train packs; `at_once`: most trials at a time, None for as many as there is room."""
+        # What needs CPUs alone would take those beside GPUs, if it were placed first.
+        packs = sorted(packs, key=lambda pack: not (pack.resources.gpus or pack.resources.named))
         held = {pack.pack_id: _bundle(pack.resources) for pack in packs}
 
         def resources(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
