@@ -16,6 +16,7 @@ import os
 import random
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -179,6 +180,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.cells < 6 or options.kills < 0:
         parser.error("--cells is at least 6, one of each point, and --kills at least 0")
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # as an end, with `finally`
     # Ray puts sockets into it, whose paths are at most 107 bytes long.
     folder = Path(tempfile.mkdtemp(prefix="ch-"))
     os.environ |= {

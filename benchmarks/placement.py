@@ -68,6 +68,7 @@ def rows_of_run(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     cluster = Cluster(
         initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
     )
+    refused: list[str] = []
     try:
         cluster.add_node(**NODES[-1])
         try:
@@ -85,9 +86,9 @@ def rows_of_run(folder: Path) -> tuple[pd.DataFrame, list[str]]:
 
 def main() -> None:
     """Run it, and print what was found."""
-    folder = Path(tempfile.mkdtemp(prefix="pl-"))
-    os.environ["RAY_TMPDIR"] = str(folder)
-    rows, refused = rows_of_run(folder)
+    with tempfile.TemporaryDirectory(prefix="pl-", ignore_cleanup_errors=True) as folder:
+        os.environ["RAY_TMPDIR"] = folder
+        rows, refused = rows_of_run(Path(folder))
     if len(rows) != len(SLOTS) * PACKS:
         sys.exit(f"{len(rows)} rows of {len(SLOTS) * PACKS} cells")
     begins = rows["started_at"].map(lambda moment: moment.timestamp())

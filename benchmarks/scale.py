@@ -100,6 +100,9 @@ def watched_run(study: Path, store: Path, environment: dict[str, str], minutes: 
 
 
 def _take_in(seen: Run, line: str, pid: int, seconds: float) -> None:
+    if not line.startswith("{"):
+        print(line, file=sys.stderr, end="")  # of Ray, or a traceback
+        return
     event = json.loads(line)
     if event["message"].endswith("begins."):
         seen.begun += 1

@@ -5,10 +5,11 @@
 
 What is simulated: slots that train one pack after another, longest first, and one driver that
 serves them in turn: it starts a trial, takes its result, and gives the slot the next one. Two
-costs are measured on real runs of up to 32 trials that only sleep, as many at once as there are
+costs are measured on real runs of 8 and of 32 trials that only sleep, as many at once as there are
 slots: the driver's CPU time a trial, and the time that a slot waits between two trials beyond that.
-Simulated times of those runs stand beside the real ones. What no run on one machine shows, and so
-is not in it: a network between driver and nodes, and Ray's own scheduling of many nodes.
+Simulated times of those runs, and of one of 16 trials, stand beside the real ones. What no run on
+one machine shows, and so is not in it: a network between driver and nodes, and Ray's own scheduling
+of many nodes.
 """
 
 import argparse

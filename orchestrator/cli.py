@@ -7,6 +7,7 @@ pandas. Results go to standard output; progress and logs to standard error.
 import atexit
 import gc
 import json
+import logging
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -22,7 +23,7 @@ from rich.console import Console
 from cluster.renderers import Backend
 from orchestrator.errors import LaunchError, RequestError, StoreError, StudyError
 from orchestrator.interrupts import kept_interrupts
-from orchestrator.logs import LogFormat, configure_logs
+from orchestrator.logs import LogFormat, configure_logs, tells_json
 from orchestrator.shadowing import refuse_shadowed_packages
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 err = Console(stderr=True)
+logger = logging.getLogger(__name__)
 
 
 class ExitCode(IntEnum):
@@ -52,6 +54,14 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
+LogOption = Annotated[
+    LogFormat | None,
+    typer.Option(
+        "--log",
+        help="Log every event to standard error, for people or for programs; by default as "
+        "text where that is no terminal, and warnings only where it is.",
+    ),
+]
 StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY", help="The study file (YAML).")]
 StoreArgument = Annotated[str, typer.Argument(metavar="STORE", help="Folder or URI of the store.")]
 StoreOption = Annotated[
@@ -139,14 +149,7 @@ def run(
     retry_failed: RetryOption = False,
     yes: YesOption = False,
     mix_sources: MixOption = False,
-    log: Annotated[
-        LogFormat | None,
-        typer.Option(
-            "--log",
-            help="Log every event to standard error, for people or for programs; by default as "
-            "text where that is no terminal, and warnings only where it is.",
-        ),
-    ] = None,
+    log: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train the cells that the store lacks."""
@@ -163,7 +166,7 @@ def run(
 
         loaded = _load(study)
         location = store or _default_store(loaded)
-        with ProgressDisplay(err) as display:
+        with ProgressDisplay(err, shown=err.is_terminal and not tells_json()) as display:
             report = run_study(
                 loaded,
                 location,
@@ -209,6 +212,7 @@ def submit(
     retry_failed: RetryOption = False,
     yes: YesOption = False,
     mix_sources: MixOption = False,
+    log: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run a study on a cluster as a Ray job; the same command again follows it, or goes on."""
@@ -229,7 +233,10 @@ def submit(
             working_dir=working_dir,
             wheels=tuple(wheel or ()),
             variables=_variables(env or ()),
-            options=tuple(option for option, given in chosen.items() if given),
+            options=(
+                *(option for option, given in chosen.items() if given),
+                *(("--log", log.value) if log is not None else ()),
+            ),
         )
         job = submit_study(request, _load(study), address)
         for line in job_start_lines(job, address):
@@ -510,14 +517,22 @@ def _reporting() -> Iterator[_Results]:
             refuse_shadowed_packages()
             yield results
     except KeyboardInterrupt:
-        err.print("Interrupted. What was durable is kept; the same command goes on from there.")
+        _say("Interrupted. What was durable is kept; the same command goes on from there.")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     except Exception as error:
         code = _exit_code(error)
         if code is None:
             raise
-        err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        _say(str(error), style="red")
         raise typer.Exit(code) from None
+
+
+def _say(message: str, style: str | None = None) -> None:
+    """Tell why the command ends, as standard error is told everything else."""
+    if tells_json():
+        logger.error(message)
+    else:
+        err.print(message, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def _exit_code(error: Exception) -> ExitCode | None:

@@ -8,18 +8,16 @@ from typing import Any
 
 import ray
 import torch
+from ray.exceptions import RayError
 
 from cluster.health import NodeReport
 from orchestrator.errors import LaunchError, StoreError
-from orchestrator.nodes import NODE_LOST, alive_nodes, on
+from orchestrator.nodes import alive_nodes, answers, on
 from orchestrator.store import Store
 from orchestrator.tune import RayExecutor
 from orchestrator.versions import installed_versions
 
 __all__ = ["check_cluster"]
-
-ANSWER_SECONDS = 120.0
-"""How long a node may take to answer: starting a process there and importing torch takes 10."""
 
 
 def check_cluster(address: str, store: Store) -> tuple[list[NodeReport], NodeReport]:
@@ -30,24 +28,11 @@ def check_cluster(address: str, store: Store) -> tuple[list[NodeReport], NodeRep
     """
     folder = uuid.uuid4().hex
     with RayExecutor(address):
-        nodes = alive_nodes()
         try:
             store.leave_note(f"{folder}/driver", "driver")
-            asked = {node["NodeID"]: _ask(node, store, folder) for node in nodes}
-            _, missing = ray.wait([*asked.values()], num_returns=len(asked), timeout=ANSWER_SECONDS)
-            if missing:
-                silent = [n["NodeManagerAddress"] for n in nodes if asked[n["NodeID"]] in missing]
-                raise LaunchError(
-                    f"{', '.join(silent)} did not answer within {ANSWER_SECONDS:g} s. Look at the "
-                    "nodes' logs, or take them out of the cluster."
-                )
-            answers = dict(zip(asked, ray.get([*asked.values()]), strict=True))
-            reports = [_report(node, answers[node["NodeID"]], store, folder) for node in nodes]
+            asked = [(node, _ask(node, store, folder)) for node in alive_nodes()]
+            reports = [_report(node, answer, store, folder) for node, answer in answers(asked)]
             return reports, _driver(store)
-        except NODE_LOST as error:
-            raise LaunchError(
-                f"A node was lost while it was asked: {error} Check the cluster again."
-            ) from error
         finally:
             store.remove_notes(folder)
 
@@ -83,8 +68,13 @@ def _answer(store: Store, folder: str, node_id: str) -> dict[str, Any]:
 
 
 def _report(
-    node: Mapping[str, Any], answer: Mapping[str, Any], store: Store, folder: str
+    node: Mapping[str, Any], answer: Mapping[str, Any] | RayError, store: Store, folder: str
 ) -> NodeReport:
+    if isinstance(answer, RayError):
+        raise LaunchError(
+            f"{node['NodeManagerAddress']} cannot answer; it was lost, or nothing of ours runs "
+            f"there: {answer}"
+        ) from answer
     writes = answer["writes"]
     if not writes:
         try:

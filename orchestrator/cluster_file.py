@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, Field
 
-from cluster.credentials import looks_like_credential
+from cluster.credentials import SETTLED_VARIABLES, looks_like_credential
 from cluster.description import (
     DEFAULT_TOKEN_FILE,
     Aws,
@@ -47,8 +47,6 @@ KIND = FileKind(
     if_too_large="One cluster takes some hundred.",
 )
 
-SETTLED_VARIABLES = {"RAY_AUTH_MODE", "RAY_ADDRESS", "RAY_OVERRIDE_RESOURCES"}
-"""What the rendered files say themselves."""
 SETTLED_OPTIONS = {
     *("job-name", "partition", "account", "time", "nodes", "ntasks", "ntasks-per-node", "mem"),
     *("cpus-per-task", "gres", "signal", "requeue", "no-requeue", "no-kill", "open-mode"),

@@ -259,7 +259,6 @@ class _Training:
                 logger.warning("Pack %s has no new checkpoint. %s", self._pack.pack_id, error)
 
     def _fail(self, cell: Cell, error: Exception) -> None:
-        logger.warning("Cell %s failed: %s", cell.cell_id, _sentence(error))
         self._rows.add_failure(cell, error)
         self._forget(error)
 

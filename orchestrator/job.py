@@ -6,6 +6,7 @@ along: the study file or its whole folder, and wheels.
 
 import hashlib
 import json
+import logging
 import os
 import re
 import shlex
@@ -20,27 +21,35 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from ray._private.runtime_env.packaging import get_uri_for_directory
+from ray.exceptions import AuthenticationError, RayError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
-from cluster.credentials import looks_like_credential
+from cluster.credentials import SETTLED_VARIABLES, looks_like_credential
 from orchestrator.errors import LaunchError, RequestError
 from orchestrator.filesystem import is_uri, resolve_location
 from orchestrator.study import Study
+from orchestrator.tune import WORKER_ENVIRONMENT
 from orchestrator.wheels import unpacked
 
 __all__ = ["JobEnd", "JobRequest", "StudyJob", "submit_study"]
 
+logger = logging.getLogger(__name__)
+
 CONNECT_SECONDS = 10.0
 """How long the cluster's dashboard may take to accept a connection."""
 LOOK_SECONDS = 2.0
-"""How often a job is looked at: each look reads its whole log, which grows by lines a minute."""
+"""How often a job is looked at; less often where the log is long, which every look reads whole."""
+ANSWER_SECONDS = 60.0
+"""How long the dashboard may take to answer."""
+STOP_SECONDS = "60"
+"""How long `ray job stop` waits for the driver to end in order: Ray's own 3 s are too few."""
 RECONNECT_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Waits between attempts to reach a dashboard that stopped answering."""
 OVERRIDES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 """Variables that Ray's client would prefer to the address that it is given."""
-DASHBOARD = re.compile(
-    r"https?://([A-Za-z0-9._-]+|\[[0-9a-fA-F:]+\])(:[0-9]{1,4}|:[1-5][0-9]{4})?/?"
-)
+SETTLED = {*SETTLED_VARIABLES, *WORKER_ENVIRONMENT}
+"""Variables that a job's driver or its nodes set themselves."""
 VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -95,15 +104,13 @@ class StudyJob:
         while True:
             try:
                 details = self._client.get_job_info(self.submission_id)
-                log = self._client.get_job_logs(self.submission_id)
-            except (OSError, RuntimeError) as error:
+                log = self._log(ended=details.status.is_terminal())
+            except AuthenticationError as error:
+                raise _silent(self.submission_id, error) from error
+            except (OSError, RuntimeError, RayError) as error:
                 wait = next(waits, None)
                 if wait is None:
-                    raise LaunchError(
-                        f"The cluster no longer answers about the job {self.submission_id}: "
-                        f"{error}\nThe job may go on; the same command follows it again, and the "
-                        "store has what it finished."
-                    ) from error
+                    raise _silent(self.submission_id, error) from error
                 time.sleep(wait)
                 continue
             waits = iter(RECONNECT_SECONDS)
@@ -117,7 +124,17 @@ class StudyJob:
                     exit_code=details.driver_exit_code,
                     message=details.message or "",
                 )
-            time.sleep(LOOK_SECONDS)
+            time.sleep(LOOK_SECONDS * (1 + len(log) // 2**20))
+
+    def _log(self, *, ended: bool) -> str:
+        """Return the job's log; where the job has ended, nothing if nobody has it any more."""
+        try:
+            return self._client.get_job_logs(self.submission_id)
+        except (OSError, RuntimeError):
+            if not ended:
+                raise
+            logger.warning("The log of the job %s is gone.", self.submission_id)
+            return ""
 
 
 def submit_study(request: JobRequest, study: Study, address: str) -> StudyJob:
@@ -130,34 +147,45 @@ def submit_study(request: JobRequest, study: Study, address: str) -> StudyJob:
     _refuse_address(address)
     _refuse(request)
     with tempfile.TemporaryDirectory() as scratch:
-        packages = Path(scratch, "packages")
-        modules = unpacked(request.wheels, packages)
+        modules = unpacked(request.wheels, Path(scratch, "packages"))
         folder = request.working_dir or Path(scratch, "study")
         if request.working_dir is None:
             folder.mkdir()
             shutil.copy(request.study, folder)
-        inside = os.path.relpath(request.study, request.working_dir or request.study.parent)
+        contents = get_uri_for_directory(str(folder), include_gitignore=True)
+        base = f"{study.name}-{_digest(request, study, contents)}"
         with _explained(address):
             client = _client(address)
-            base = f"{study.name}-{_digest(request, study)}"
-            alike = [job for job in client.list_jobs() if _is_try_of(base, job)]
-            for job in alike:
-                if not job.status.is_terminal() and job.submission_id is not None:
-                    return StudyJob(client, job.submission_id, is_new=False)
-            submission_id = f"{base}-{len(alike) + 1}"
-            _submit(
-                client,
-                entrypoint=_entrypoint(request, inside),
-                submission_id=submission_id,
-                runtime_env={
-                    "working_dir": str(folder),
-                    # Not an empty list, of which Ray makes a module without a name.
-                    **({"py_modules": [str(module) for module in modules]} if modules else {}),
-                    "env_vars": dict(request.variables),
-                },
-                metadata={"study": study.name, "store": request.store},
-            )
+            tries = [job for job in client.list_jobs() if _number(base, job)]
+            if running := _running(tries):
+                return StudyJob(client, running, is_new=False)
+            submission_id = f"{base}-{1 + max((_number(base, job) for job in tries), default=0)}"
+            try:
+                _submit(
+                    client,
+                    entrypoint=_entrypoint(request),
+                    submission_id=submission_id,
+                    runtime_env=_environment(request, folder, modules),
+                    metadata={"study": study.name, "store": request.store},
+                )
+            except RuntimeError:
+                # Somebody else has sent the same meanwhile, unless it is something else.
+                alike = [job for job in client.list_jobs() if _number(base, job)]
+                if running := _running(alike):
+                    return StudyJob(client, running, is_new=False)
+                raise
     return StudyJob(client, submission_id, is_new=True)
+
+
+def _environment(request: JobRequest, folder: Path, modules: Sequence[Path]) -> dict[str, Any]:
+    """Return Ray's runtime environment of the job."""
+    environment: dict[str, Any] = {
+        "working_dir": str(folder),
+        "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": STOP_SECONDS, **request.variables},
+    }
+    if modules:  # of an empty list, Ray makes a module without a name
+        environment["py_modules"] = [str(module) for module in modules]
+    return environment
 
 
 def _submit(client: JobSubmissionClient, **job: Any) -> None:
@@ -175,7 +203,12 @@ def _submit(client: JobSubmissionClient, **job: Any) -> None:
 
 
 def _refuse_address(address: str) -> None:
-    if not DASHBOARD.fullmatch(address):
+    try:
+        parts = urlsplit(address)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound or "@" in parts.netloc or parts.query or parts.fragment:
         raise RequestError(
             f"--address is {address!r}; allowed: http://HOST:PORT of the cluster's dashboard, "
             "whose port is 8265 if nobody chose another. 'ray dashboard CLUSTER.yaml', 'kubectl "
@@ -201,6 +234,11 @@ def _refuse(request: JobRequest) -> None:
     for name in request.variables:
         if not VARIABLE_NAME.fullmatch(name):
             raise RequestError(f"--env {name}=…: {name!r} cannot be the name of a variable.")
+        if name in SETTLED:
+            raise RequestError(
+                f"--env {name}=…: {name} is set by the run or by the cluster; allowed: others than "
+                f"{', '.join(sorted(SETTLED))}. Leave it out."
+            )
         if looks_like_credential(name):
             raise RequestError(
                 f"--env {name}=…: {name} looks like a credential, and the dashboard shows the "
@@ -208,22 +246,47 @@ def _refuse(request: JobRequest) -> None:
             )
 
 
-def _entrypoint(request: JobRequest, study: str) -> str:
+def _entrypoint(request: JobRequest) -> str:
+    """Return the command of the job, for a shell in its working folder there."""
+    if request.working_dir is None:
+        study = request.study.name
+    else:
+        study = str(request.study.resolve().relative_to(request.working_dir.resolve()))
     words = ["run", study, "--store", request.store, "--address", "auto", *request.options]
-    return "python -m orchestrator " + shlex.join(words)
+    return f"$(command -v python || command -v python3) -m orchestrator {shlex.join(words)}"
 
 
-def _digest(request: JobRequest, study: Study) -> str:
-    """Return what tells this request from others of the study."""
+def _digest(request: JobRequest, study: Study, contents: str) -> str:
+    """Return what tells this request from others of the study. `contents`: what travels."""
     asked = [study.text, request.store, sorted(request.options), sorted(request.variables.items())]
-    contents = [hashlib.sha256(wheel.read_bytes()).hexdigest() for wheel in request.wheels]
-    folder = "" if request.working_dir is None else str(request.working_dir.resolve())
-    document = json.dumps([*asked, sorted(contents), folder])
-    return hashlib.sha256(document.encode()).hexdigest()[:8]
+    wheels = sorted(hashlib.sha256(wheel.read_bytes()).hexdigest() for wheel in request.wheels)
+    return hashlib.sha256(json.dumps([*asked, wheels, contents]).encode()).hexdigest()[:8]
 
 
-def _is_try_of(base: str, job: JobDetails) -> bool:
-    return job.submission_id is not None and job.submission_id.rpartition("-")[0] == base
+def _number(base: str, job: JobDetails) -> int:
+    """Return which try of a request a job is, from 1; 0 if it is none."""
+    name, _, number = (job.submission_id or "").rpartition("-")
+    return int(number) if name == base and number.isdigit() else 0
+
+
+def _running(jobs: Sequence[JobDetails]) -> str | None:
+    """Return the submission id of one that has not ended, or None."""
+    open_jobs = [job.submission_id for job in jobs if not job.status.is_terminal()]
+    return open_jobs[0] if open_jobs else None
+
+
+class _Client(JobSubmissionClient):
+    """Ray's client, which would wait for an answer for ever."""
+
+    def _do_request(self, *arguments: Any, **options: Any) -> Any:
+        return super()._do_request(*arguments, **{"timeout": ANSWER_SECONDS, **options})
+
+
+def _silent(submission_id: str, error: Exception) -> LaunchError:
+    return LaunchError(
+        f"The cluster no longer answers about the job {submission_id}: {error}\nThe job may go on; "
+        "the same command follows it again, and the store has what it finished."
+    )
 
 
 def _client(address: str) -> JobSubmissionClient:
@@ -231,14 +294,14 @@ def _client(address: str) -> JobSubmissionClient:
     port = parts.port or (443 if parts.scheme == "https" else 80)
     socket.create_connection((str(parts.hostname), port), timeout=CONNECT_SECONDS).close()
     with _without(OVERRIDES):
-        return JobSubmissionClient(address)
+        return _Client(address)
 
 
 @contextmanager
 def _explained(address: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, RayError) as error:
         raise LaunchError(
             f"The cluster at {address} did not take the job: {error}\nCheck the address of its "
             "dashboard, that the cluster runs, and that this machine has its token "

@@ -12,7 +12,7 @@ from typing import TextIO
 
 from typing_extensions import override
 
-__all__ = ["LogFormat", "configure_logs"]
+__all__ = ["LogFormat", "configure_logs", "tells_json"]
 
 FIELDS = ("study", "pack_id", "cell_id", "cells")
 """What an event may be about, beside its message."""
@@ -40,6 +40,11 @@ def configure_logs(log_format: LogFormat, every_event: bool) -> None:
     logging.getLogger().addHandler(_HANDLER)
     for name in OURS:
         logging.getLogger(name).setLevel(logging.INFO if every_event else logging.WARNING)
+
+
+def tells_json() -> bool:
+    """Return whether standard error is for programs, to which every line must be an object."""
+    return isinstance(_HANDLER.formatter, _JsonLines)
 
 
 class _StandardError(logging.StreamHandler[TextIO]):

@@ -1,6 +1,5 @@
 """A pack's rows on their way into the store, and what its worker tells the driver of them."""
 
-import logging
 import socket
 import time
 import traceback
@@ -14,19 +13,12 @@ import torch
 
 from analysis import columns
 from orchestrator.cell import Cell, canonical_json
-from orchestrator.errors import StorageError
 from orchestrator.packing import Pack
 from orchestrator.store import Store
 from workloads.base import BaseWorkload
 from workloads.outcome import TrainingResult
 
 __all__ = ["Failure", "PackProgress", "PackRows", "ReportError", "common_columns"]
-
-
-logger = logging.getLogger(__name__)
-
-WAITS_SECONDS = (1.0, 4.0, 15.0)
-"""Between attempts to write rows to a store that fails: a network hiccups, a disk is cleared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +125,7 @@ class PackRows:
         if rows:
             seconds = self._flushed - self._began
             rows = [{**row, columns.PACK_WALL_SECONDS: seconds} for row in rows]
-            self._write(rows, curves)
+            self._store.write_part(self._pack_id, rows, curves)
         if not rows and not failures:
             return
         statuses = [row[columns.STATUS] for row in rows]
@@ -150,18 +142,6 @@ class PackRows:
             self._report(progress)
         except Exception as error:
             raise ReportError(error) from error
-
-    def _write(self, rows: list[dict[str, Any]], curves: list[dict[str, Any]]) -> None:
-        """Write a part, patiently: what has been trained is worth more than a minute."""
-        for wait in WAITS_SECONDS:
-            try:
-                self._store.write_part(self._pack_id, rows, curves)
-            except StorageError as error:
-                logger.warning("Trying again in %g s: %s", wait, error)
-                time.sleep(wait)
-            else:
-                return
-        self._store.write_part(self._pack_id, rows, curves)
 
 
 class ReportError(Exception):

@@ -19,7 +19,9 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from cluster.capacity import TrialResources
+from orchestrator.errors import LaunchError, StoreError
 from orchestrator.execution import Assignment, train_part
+from orchestrator.fitness import Expected, require_fitness
 from orchestrator.hang import die_unless_called_again, forget_hangs
 from orchestrator.pack_rows import Failure, PackProgress
 from orchestrator.packing import Pack
@@ -34,15 +36,26 @@ OF_OTHERS = re.compile("gloo|nccl|closed by peer|connection reset", re.IGNORECAS
 """What torch.distributed says to a worker whose partner is gone."""
 
 
-def train_together(pack: Pack, assignment: Assignment, costs: Mapping[Any, ModelCost]) -> None:
+def train_together(
+    pack: Pack,
+    assignment: Assignment,
+    costs: Mapping[Any, ModelCost],
+    expected: Expected | None,
+) -> None:
     """Train the one cell of `pack` with the workers it asks for, and report as a trial does.
 
-    A cell that raises becomes a failure. Raises `WorkersLostError` where a worker died.
+    A cell that raises becomes a failure. Raises `WorkersLostError` where a worker died, and what a
+    worker met that is no fault of the cell: an error of the store or of its node.
     """
     filesystem, root = assignment.store.ray_storage()
     trainer = TorchTrainer(
         _worker,
-        train_loop_config={"pack": pack, "assignment": assignment, "costs": dict(costs)},
+        train_loop_config={
+            "pack": pack,
+            "assignment": assignment,
+            "costs": dict(costs),
+            "expected": expected,
+        },
         scaling_config=_scaling(pack.resources),
         torch_config=TorchConfig(backend="nccl" if pack.resources.gpus else "gloo"),
         run_config=train.RunConfig(
@@ -58,6 +71,9 @@ def train_together(pack: Pack, assignment: Assignment, costs: Mapping[Any, Model
         causes = [*error.worker_failures.values()]
         if not causes or any(_raised(each) is None for each in causes):
             raise WorkersLostError(str(error)) from error
+        for cause in map(_raised, causes):
+            if isinstance(cause, StoreError | LaunchError):
+                raise type(cause)(str(cause)) from error
         # Where one worker raises, those that wait for it raise too.
         first = min(causes, key=lambda each: bool(OF_OTHERS.search(str(_raised(each)))))
         failures = (_failure(pack, first),)
@@ -79,6 +95,8 @@ def _worker(config: Mapping[str, Any]) -> None:
     """
     learn_costs(config["costs"])
     pack, assignment = config["pack"], config["assignment"]
+    if config["expected"] is not None:
+        require_fitness(config["expected"], assignment.store)
     rank = train.get_context().get_world_rank()
     device = train.torch.get_device()
     reported: list[PackProgress] = []

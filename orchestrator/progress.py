@@ -1,4 +1,4 @@
-"""What a person sees while a study runs; nothing where standard error is no terminal."""
+"""What a person sees at a terminal while a study runs."""
 
 from typing import Self
 
@@ -21,7 +21,7 @@ __all__ = ["ProgressDisplay"]
 class ProgressDisplay:
     """A line on standard error: cells done, failed and diverged, time left, best error so far."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, shown: bool) -> None:
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -32,7 +32,7 @@ class ProgressDisplay:
             TextColumn("left"),
             TimeRemainingColumn(),
             console=console,
-            disable=not console.is_terminal,
+            disable=not shown,
         )
         self._task = self._progress.add_task("cells", total=None, detail="")
 

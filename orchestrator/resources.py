@@ -107,7 +107,9 @@ def _names_a_model(value: str) -> str:
 
 
 def _custom(values: dict[str, float]) -> dict[str, float]:
-    if not all(CUSTOM_NAME.fullmatch(name) and 0 < held <= 1e6 for name, held in values.items()):
+    if not all(
+        CUSTOM_NAME.fullmatch(name) and 1e-4 <= held <= 1e6 for name, held in values.items()
+    ):
         raise ValueError(values)
     return values
 
@@ -126,7 +128,7 @@ class _RuleSpec(Spec):
     custom: Annotated[dict[str, float], AfterValidator(_custom)] = Field(
         default_factory=dict,
         description="a mapping from names of custom resources, not CPU or GPU, to numbers in "
-        "(0, 1e6]",
+        "[0.0001, 1e6]",
     )
     up_to_parameters: float | None = Field(
         default=None, ge=1, le=1e18, description="a number of parameters in [1, 1e18]"

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from cluster.capacity import Requirement, TrialResources, shortfalls
+from cluster.capacity import Requirement, shortfalls
 from orchestrator.errors import LaunchError, PlanError, StoreError
 from orchestrator.execution import (
     CHECKPOINT_SECONDS,
@@ -32,7 +32,8 @@ __all__ = ["RunReport", "Tally", "run_study"]
 
 logger = logging.getLogger(__name__)
 
-SLOTS_TO_COME = 1024
+MOST_WARNINGS = 10
+"""Failed cells that are told where only warnings are; the summary counts all."""
 
 WORKER_DIED = "WorkerDied"
 """`error_type` of a cell that took its process down."""
@@ -128,15 +129,14 @@ def run_study(
             )
         if plan.packs:
             stack.enter_context(executor)
-            _look_for_shortfalls(plan, executor, autoscaling)
+            _look_for_shortfalls(plan, executor, may_grow=autoscaling, alone=address is None)
         driving = stack.enter_context(opened.drive(f"scaling-study run {study.name}"))
         if plan.packs:
             _refuse_unfit(opened, executor)
         # Now that nobody else writes, and it is known how many packs train at once.
         slots = executor.slots if plan.packs else local_slots
-        if autoscaling:
-            slots = _slots_to_come
         plan = refreshed(plan, opened, **asked, slots=slots)
+        opened = opened.patient()
         opened.record_study(study.name, study.text)
         opened.record_grids(study.name, {grid.name: grid.cell_ids for grid in plan.grids})
         ledger = _Ledger(
@@ -181,25 +181,22 @@ def _tell(
     interrupts.raise_lost()
 
 
-def _slots_to_come(resources: TrialResources) -> int:
-    """Return as many as make packs short: how many nodes will join, nobody knows yet."""
-    return SLOTS_TO_COME
+def _look_for_shortfalls(plan: Plan, executor: Executor, *, may_grow: bool, alone: bool) -> None:
+    """Raise `PlanError` for cells that no node can hold; only warn if the cluster may yet grow.
 
-
-def _look_for_shortfalls(plan: Plan, executor: Executor, autoscaling: bool) -> None:
-    """Raise `PlanError` for cells that the cluster cannot hold; only warn if it may yet grow."""
+    `alone`: on this machine, whose hardware alone counts.
+    """
     requirements = [
         Requirement(
             purpose=f"model_size {need.model_size} ({need.parameters:,} parameters)",
-            resources=need.trial,
+            resources=replace(need.trial, named=()) if alone else need.trial,
         )
         for need in plan.resources
     ]
     missing = shortfalls(requirements, executor.nodes())
-    if missing and not autoscaling:
-        raise PlanError(
-            "\n".join(missing) + " Where an autoscaler adds such nodes, pass --autoscaling."
-        )
+    if missing and not may_grow:
+        hint = "" if alone else " Where an autoscaler adds such nodes, pass --autoscaling."
+        raise PlanError("\n".join(missing) + hint)
     for sentence in missing:
         logger.warning("%s Until such a node joins, these cells wait.", sentence)
 
@@ -336,7 +333,9 @@ class _Ledger:
 
     def _log(self, progress: PackProgress) -> None:
         for failure in progress.failures:
-            logger.warning(
+            few = len(self.failures) <= MOST_WARNINGS
+            logger.log(
+                logging.WARNING if few else logging.INFO,
                 "Cell %s of pack %s failed: %s: %s",
                 failure.cell_id,
                 failure.pack_id,

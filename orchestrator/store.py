@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from orchestrator.contents import (
     sound_tables,
     unreadable_parts,
 )
-from orchestrator.filesystem import is_uri, resolve_location
+from orchestrator.filesystem import Files, is_uri, resolve_location
 from orchestrator.heartbeat import Driving, Heartbeat
 from orchestrator.local_files import LocalFiles
 from orchestrator.local_locks import LocalLocks
@@ -44,6 +45,7 @@ from orchestrator.parts import (
     part_name,
     table_from_rows,
 )
+from orchestrator.patience import PatientFiles
 from orchestrator.reading import cells_frame, curves_frame, whole_table
 from orchestrator.recovery import recover
 from orchestrator.schema import Table
@@ -92,9 +94,16 @@ class Store:
         self.location = resolve_location(location)
         """Absolute path or URI."""
         self.lease_seconds = lease_seconds
+        self._patient = False
 
     def __repr__(self) -> str:
         return f"Store({self.location!r})"
+
+    def patient(self) -> "Store":
+        """Return this store for a run: what its storage fails in is tried again for some 20 s."""
+        patient = copy(self)
+        patient._patient = True
+        return patient
 
     def address(self, path: str) -> str:
         """Return the path or URI of something in the store, such as 'cells', for pandas."""
@@ -353,14 +362,18 @@ class Store:
         return set(part.data[CELL_ID].to_pylist()) == set(cell_ids)
 
     @property
-    def _files(self) -> LocalFiles | ObjectFiles:
+    def _files(self) -> Files:
+        return PatientFiles(self._bare_files) if self._patient else self._bare_files
+
+    @property
+    def _bare_files(self) -> LocalFiles | ObjectFiles:
         if is_uri(self.location):
             return ObjectFiles(self.location)
         return LocalFiles(Path(self.location))
 
     @property
     def _locks(self) -> Locks:
-        files = self._files
+        files = self._bare_files
         if isinstance(files, ObjectFiles):
             return ObjectLeases(files, self.lease_seconds)
         return LocalLocks(files)

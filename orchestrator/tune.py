@@ -7,27 +7,25 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 import ray
 from ray import cloudpickle, tune
-from ray.exceptions import (
-    OutOfMemoryError,
-    RayActorError,
-)
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError
 from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 from typing_extensions import override
 
 from cluster.capacity import DRIVER_CPUS, NodeResources, TrialResources, node_of
-from cluster.health import version_faults
 from cluster.local import usable_cpus
 from orchestrator.errors import LaunchError, RequestError, StorageError
 from orchestrator.execution import Assignment
 from orchestrator.executor import Executor, PackEnd, PackFate
+from orchestrator.fitness import Expected
 from orchestrator.interrupts import Interrupts, kept_interrupts
-from orchestrator.nodes import NODE_LOST, alive_nodes, on
+from orchestrator.nodes import NODE_LOST, alive_nodes, answers, on
 from orchestrator.pack_rows import PackProgress
 from orchestrator.packing import Pack
 from orchestrator.store import Store
@@ -70,6 +68,14 @@ TUNE_ONLY = "PL_DISABLE_FORK"
 anew for every other environment: without it, actors take over the workers that Ray has started,
 which saves 2 to 3 s."""
 
+MOST_WAITING = 1000
+"""Trials of several kinds that wait for room at once: Ray looks at each of them again and again."""
+
+CREDENTIALS = (
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+    *("AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN"),
+)
+
 CONNECT_SECONDS = 10.0
 """How long the head node may take to accept a connection."""
 
@@ -100,10 +106,13 @@ class RayExecutor(Executor):
                 "address": self._address,
                 "runtime_env": {"env_vars": WORKER_ENVIRONMENT},
             }
+        # Tune would hand them to every actor, and Ray logs what an actor is handed. Nodes have
+        # their own.
+        class_cache.ENV_VARS_TO_PROPAGATE.difference_update(CREDENTIALS)
         with _own_sigterm(), _environment(START_ENVIRONMENT):
             try:
                 context = ray.init(**options)
-            except (ConnectionError, ValueError, RuntimeError) as error:
+            except (ConnectionError, ValueError, RuntimeError, RayError) as error:
                 raise _unreachable(self._address or "this machine", error) from error
         if context.dashboard_url:
             logger.info("Ray's dashboard: http://%s", context.dashboard_url)
@@ -120,27 +129,32 @@ class RayExecutor(Executor):
         return [node_of(node["NodeManagerAddress"], node["Resources"]) for node in alive_nodes()]
 
     @override
+    def slots(self, resources: TrialResources) -> int:
+        return super().slots(self._asked(resources))
+
+    def _asked(self, resources: TrialResources) -> TrialResources:
+        """Return what is asked of Ray: this machine alone has no named resources."""
+        return replace(resources, named=()) if self._address is None else resources
+
+    @override
     def faults(self, store: Store) -> Sequence[str]:
         if self._address is None:
             return []  # the only node is the driver's
-        ours = store.heartbeat()
-        nodes = alive_nodes()
-        answers = [_seen.options(**on(node)).remote(store) for node in nodes]
+        expected = _expected(store)
+        asked = [
+            (node, _faults.options(**on(node)).remote(store, expected)) for node in alive_nodes()
+        ]
         found = []
-        for node, answer in zip(nodes, answers, strict=True):
+        for node, answer in answers(asked):
             name = node["NodeManagerAddress"]
-            try:
-                token, versions = ray.get(answer)
-            except NODE_LOST:
+            if isinstance(answer, NODE_LOST):
                 logger.warning("Node %s was lost before anything ran on it.", name)
-                continue
-            if ours is None or token != ours.token:
-                found.append(
-                    f"{name}: it does not see in the store {store.location} what the driver wrote "
-                    "there. Use a path on storage that every node mounts, or s3:// or gs://."
-                )
-            others = version_faults(versions, installed_versions())
-            found += [f"{name}: {fault}" for fault in others]
+            elif isinstance(answer, RayError):
+                cause = getattr(answer, "cause", None) or answer
+                last = str(cause).strip().splitlines()[-1]
+                found.append(f"{name}: nothing of ours runs there: {type(cause).__name__}: {last}")
+            else:
+                found += [f"{name}: {fault}" for fault in answer]
         return found
 
     @override
@@ -171,7 +185,7 @@ class RayExecutor(Executor):
         """Train packs; `at_once`: most trials at a time, None for as many as there is room."""
         # What needs CPUs alone would take those beside GPUs, if it were placed first.
         packs = sorted(packs, key=lambda pack: not (pack.resources.gpus or pack.resources.named))
-        held = {pack.pack_id: _bundle(pack.resources) for pack in packs}
+        held = {pack.pack_id: _bundle(self._asked(pack.resources)) for pack in packs}
 
         def resources(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
             return tune.PlacementGroupFactory([held[config["pack_id"]]])
@@ -181,33 +195,34 @@ class RayExecutor(Executor):
             packs={pack.pack_id: ray.put(pack) for pack in packs},
             assignment=assignment,
             costs=counted_costs(),
+            expected=None if self._address is None else _expected(assignment.store),
         )
-        filesystem, root = assignment.store.ray_storage()
-        filesystem.delete_dir_contents(root, missing_dir_ok=True)
         kinds = {pack.resources for pack in packs}
         # Of one kind, the first that wait are those that start next. Of several, each may.
-        waiting = {} if len(kinds) == 1 else {"TUNE_MAX_PENDING_TRIALS_PG": str(len(packs))}
+        most = str(min(len(packs), MOST_WAITING))
+        waiting = {} if len(kinds) == 1 else {"TUNE_MAX_PENDING_TRIALS_PG": most}
         with (
             _environment(TUNE_ENVIRONMENT | waiting),
             _quiet_tune(),
             kept_interrupts() as interrupts,
         ):
             watcher = _Watcher(report, [pack.pack_id for pack in packs], interrupts)
-            tuner = tune.Tuner(
-                tune.with_resources(trainable, resources),
-                param_space={"pack_id": tune.grid_search([pack.pack_id for pack in packs])},
-                tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=at_once),
-                run_config=tune.RunConfig(
-                    name="trials",
-                    storage_path=root,
-                    storage_filesystem=filesystem,
-                    failure_config=tune.FailureConfig(max_failures=1),
-                    callbacks=[watcher],
-                    verbose=0,
-                ),
-            )
             try:
-                tuner.fit()
+                filesystem, root = assignment.store.ray_storage()
+                filesystem.delete_dir_contents(root, missing_dir_ok=True)
+                tune.Tuner(
+                    tune.with_resources(trainable, resources),
+                    param_space={"pack_id": tune.grid_search([pack.pack_id for pack in packs])},
+                    tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=at_once),
+                    run_config=tune.RunConfig(
+                        name="trials",
+                        storage_path=root,
+                        storage_filesystem=filesystem,
+                        failure_config=tune.FailureConfig(max_failures=1),
+                        callbacks=[watcher],
+                        verbose=0,
+                    ),
+                ).fit()
             except Exception as error:
                 watcher.end_of_round(error)
         if not self.nodes():
@@ -252,11 +267,15 @@ def _refuse_address(address: str) -> None:
         )
 
 
-@ray.remote
-def _seen(store: Store) -> tuple[str | None, dict[str, str]]:
-    """Return the token of the driver whose heartbeat this node finds in `store`, and versions."""
+def _expected(store: Store) -> Expected:
+    """Return what this driver, the holder of `store`, expects of nodes."""
     beat = store.heartbeat()
-    return None if beat is None else beat.token, installed_versions()
+    return Expected(token=None if beat is None else beat.token, versions=installed_versions())
+
+
+@ray.remote
+def _faults(store: Store, expected: Expected) -> list[str]:
+    return expected.faults(store)
 
 
 def _unreachable(address: str, error: Exception) -> LaunchError:
@@ -294,7 +313,7 @@ class _Watcher(tune.Callback):
         if not self._open:
             logger.warning("Ray Tune failed after its last trial: %r", error)
             return
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and not isinstance(error, RayError | ConnectionError):
             raise StorageError(
                 f"Ray Tune could not use its folder in the store: {error}. What was durable is "
                 "kept; look at the storage, and run the study again."

@@ -18,9 +18,9 @@ PURE = "-none-any.whl"
 def unpacked(wheels: Sequence[Path], folder: Path) -> list[Path]:
     """Unpack `wheels` into `folder`; return what is to be on the path of a worker.
 
-    These are packages and their metadata, by which plug-ins are found. Raises `RequestError` for
-    a file that is no wheel of pure Python, that has anything but packages at its top, or that
-    holds what another one holds.
+    These are packages and modules, and their metadata, by which plug-ins are found. Raises
+    `RequestError` for a file that is no wheel of pure Python, that has anything else at its top, or
+    that holds what another one holds.
     """
     found: list[Path] = []
     for wheel in wheels:
@@ -50,10 +50,10 @@ def unpacked(wheels: Sequence[Path], folder: Path) -> list[Path]:
 
 
 def _refuse_others(wheel: Path, tops: Sequence[str], names: Sequence[str]) -> None:
-    """Raise `RequestError` for single modules and for files that belong outside the packages."""
+    """Raise `RequestError` for what is neither a package nor a module of Python."""
     for top in tops:
-        if top in names or top.endswith(".data"):
+        if (top in names and not top.endswith(".py")) or top.endswith(".data"):
             raise RequestError(
-                f"--wheel {wheel} holds {top} at its top; allowed: packages, which are folders. "
-                "Put a single module beside the study, with --working-dir."
+                f"--wheel {wheel} holds {top} at its top; allowed: packages, modules and their "
+                "metadata. Install it in the environment of every node."
             )

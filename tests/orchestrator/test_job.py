@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobType
 from typer.testing import CliRunner
 
@@ -136,6 +137,18 @@ def test_every_line_of_a_log_is_shown_once_though_the_connection_breaks(no_waits
     assert (end.status, end.exit_code) == (JobStatus.FAILED, 3)
 
 
+def test_a_token_that_is_refused_is_told_at_once(no_waits):
+    job = StudyJob(Answers("a\n", AuthenticationError("401"), "a\n"), "one-1", is_new=True)
+    with pytest.raises(LaunchError, match="401"):
+        job.follow(lambda text: None)
+
+
+def test_the_end_of_a_job_is_told_though_its_log_is_gone(no_waits, caplog):
+    job = StudyJob(Answers("a\n", RuntimeError("no such file")), "one-1", is_new=True)
+    assert job.follow(lambda text: None).exit_code == 3
+    assert "The log of the job one-1 is gone" in caplog.text
+
+
 def test_a_cluster_that_stays_silent_ends_the_following_and_not_the_job(no_waits):
     job = StudyJob(Answers("a\n", *[ConnectionError("no route")] * 4), "one-1", is_new=True)
     with pytest.raises(LaunchError, match=r"(?s)no route.*may go on.*follows it again"):
@@ -150,6 +163,9 @@ def test_a_cluster_that_stays_silent_ends_the_following_and_not_the_job(no_waits
         (["--address", "127.0.0.1:6379"], "allowed: http://HOST:PORT of the cluster's dashboard"),
         (["--address", "ray://host:10001"], "allowed: http://HOST:PORT"),
         (["--env", "AWS_SECRET_ACCESS_KEY=x"], "looks like a credential"),
+        (["--env", "OMP_NUM_THREADS=4"], "is set by the run or by the cluster"),
+        (["--address", "http://ada:word@host:8265"], "allowed: http://HOST:PORT"),
+        (["--address", "http://host:99999"], "allowed: http://HOST:PORT"),
         (["--env", "9=x"], "cannot be the name of a variable"),
         (["--env", "NAME"], "allowed: NAME=VALUE"),
         (["--working-dir", "nowhere"], "is no folder"),
@@ -174,13 +190,14 @@ def test_a_request_that_cannot_be_met_is_refused_before_anything_is_sent(
     assert "Traceback" not in result.stderr
 
 
-def test_a_cluster_that_does_not_answer_is_named(tmp_path, monkeypatch):
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9", "http://127.0.0.1:9/ray/lab/"])
+def test_a_cluster_that_does_not_answer_is_named(tmp_path, monkeypatch, address):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "study.yaml").write_text(
         STUDY.replace("misbehaving", "digits").replace("    pause: 0.5\n", "")
     )
     words = ["submit", "study.yaml", "--store", "/shared/results", "--address"]
-    result = CliRunner().invoke(cli.app, [*words, "http://127.0.0.1:9"])
+    result = CliRunner().invoke(cli.app, [*words, address])
     assert result.exit_code == 3
-    assert "The cluster at http://127.0.0.1:9 did not take the job" in result.stderr
+    assert f"The cluster at {address} did not take the job" in result.stderr
     assert "RAY_AUTH_MODE=token" in result.stderr

@@ -78,7 +78,7 @@ def test_a_full_disk_ends_the_run_and_room_lets_it_go_on(command_line, disk, tmp
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_disk_that_is_full_for_a_while_costs_nothing(command_line, disk, tmp_path):
-    (tmp_path / "study.yaml").write_text(STUDY)
+    (tmp_path / "study.yaml").write_text(STUDY.replace("pause: 0.02", "pause: 0.2"))
     store, ballast = disk.folder / "store", disk.folder / "ballast"
     driver = command_line.start("run", "study.yaml", "--store", str(store))
     try:

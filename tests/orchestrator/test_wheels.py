@@ -19,9 +19,9 @@ def test_packages_and_their_metadata_are_what_a_worker_needs(tmp_path):
     one = a_wheel(
         tmp_path / "one-1-py3-none-any.whl", "one/__init__.py", "one/sub/x.py", "one-1.dist-info/R"
     )
-    two = a_wheel(tmp_path / "two-1-py3-none-any.whl", "two/__init__.py", "two-1.dist-info/R")
+    two = a_wheel(tmp_path / "two-1-py3-none-any.whl", "two.py", "two-1.dist-info/R")
     tops = unpacked([one, two], tmp_path / "packages")
-    assert [top.name for top in tops] == ["one", "one-1.dist-info", "two", "two-1.dist-info"]
+    assert [top.name for top in tops] == ["one", "one-1.dist-info", "two-1.dist-info", "two.py"]
     assert (tmp_path / "packages/one/sub/x.py").is_file()
 
 
@@ -29,7 +29,7 @@ def test_packages_and_their_metadata_are_what_a_worker_needs(tmp_path):
     ("name", "names", "message"),
     [
         ("a-1-cp311-cp311-linux_x86_64.whl", ["a/x.py"], "only wheels of pure Python travel"),
-        ("a-1-py3-none-any.whl", ["a.py", "a-1.dist-info/R"], "holds a.py at its top"),
+        ("a-1-py3-none-any.whl", ["a.so", "a-1.dist-info/R"], "holds a.so at its top"),
         ("a-1-py3-none-any.whl", ["a/x.py", "a-1.data/scripts/a"], "holds a-1.data at its top"),
     ],
 )

@@ -1,0 +1,43 @@
+"""What a node must have alike with the driver to train for it; also one that joined later."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cluster.health import version_faults
+from orchestrator.errors import LaunchError
+from orchestrator.store import Store
+from orchestrator.versions import installed_versions
+
+__all__ = ["Expected", "require_fitness"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """What the driver has."""
+
+    token: str | None
+    """Of its heartbeat, which every node must find in the store."""
+    versions: Mapping[str, str]
+    """Of python and of our packages."""
+
+    def faults(self, store: Store) -> list[str]:
+        """Return why this process is unfit, a sentence each."""
+        beat = store.heartbeat()
+        unshared = beat is None or beat.token != self.token
+        missing = [
+            f"it does not see in the store {store.location} what the driver wrote there. Use a "
+            "path on storage that every node mounts, or s3:// or gs://."
+        ]
+        return (missing if unshared else []) + version_faults(installed_versions(), self.versions)
+
+
+_found_fit: set[str | None] = set()
+
+
+def require_fitness(expected: Expected, store: Store) -> None:
+    """Raise `LaunchError` unless this process is fit; it is looked at once for a driver."""
+    if expected.token in _found_fit:
+        return
+    if faults := expected.faults(store):
+        raise LaunchError(" ".join(["This node is unfit:", *faults]))
+    _found_fit.add(expected.token)
