@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.metadata import version
 from types import SimpleNamespace
 
@@ -179,16 +180,33 @@ def test_cells_wait_for_a_node_that_joins_and_hold_up_no_others(
     assert len(pd.read_parquet(tmp_path / "store" / "cells")) == 4
 
 
+ONE_CELL = (
+    "{name: small, workload: digits, seeds: 1, grids: {one: {dataset_fraction: 1.0, "
+    "model_size: 4, batch_size: 16, learning_rate: 0.1, budget: {steps: 10}}}}"
+)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_credential_of_the_driver_is_in_no_log_of_ray(command_line, ray_folder, tmp_path):
+    (tmp_path / "study.yaml").write_text(ONE_CELL)
+    secret = {"AWS_ACCESS_KEY_ID": "somebody", "AWS_SECRET_ACCESS_KEY": "not-to-be-logged"}
+    run = replace(command_line, environment={**command_line.environment, **secret})
+    answer = run("run", "study.yaml", "--store", "store")
+    assert answer.returncode == 0, answer.stderr
+    session = (ray_folder / "ray" / "session_latest").resolve()
+    logs = [path for path in session.rglob("*") if path.is_file()]
+    assert logs
+    assert [path for path in logs if b"not-to-be-logged" in path.read_bytes()] == []
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 def test_trials_take_over_the_workers_that_ray_started_and_that_have_imported_torch(
     command_line, ray_folder, tmp_path
 ):
     # A worker started for a trial alone would cost 2 to 3 s more, and nobody would notice.
-    (tmp_path / "study.yaml").write_text(
-        "{name: small, workload: digits, seeds: 1, grids: {one: {dataset_fraction: 1.0, "
-        "model_size: 4, batch_size: 16, learning_rate: 0.1, budget: {steps: 10}}}}"
-    )
+    (tmp_path / "study.yaml").write_text(ONE_CELL)
     answer = command_line("run", "study.yaml", "--store", "store")
     assert answer.returncode == 0, answer.stderr
     session = (ray_folder / "ray" / "session_latest").resolve()
