@@ -46,7 +46,7 @@ def test_every_command_shown_exists():
             check=True,
             capture_output=True,
         )
-    assert len(commands) == 7
+    assert len(commands) == 8
 
 
 @pytest.mark.ray
