@@ -21,6 +21,7 @@ from orchestrator.checkpoint import (
     to_bytes,
 )
 from orchestrator.errors import LaunchError, StorageError, StoreError
+from orchestrator.fitness import Expected
 from orchestrator.pack_rows import PackProgress, PackRows, ReportError, common_columns
 from orchestrator.packing import Pack
 from orchestrator.stacking import device_model, stack_size
@@ -72,6 +73,8 @@ class Assignment:
     """How long cells may train without being saved."""
     hang_seconds: float = HANG_SECONDS
     """How long a worker may make no progress before it is taken to hang."""
+    expected: Expected | None = None
+    """What a node must have alike with the driver's; None where all is on one machine."""
 
 
 def train_pack(

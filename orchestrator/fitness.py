@@ -20,6 +20,12 @@ class Expected:
     versions: Mapping[str, str]
     """Of python and of our packages."""
 
+    @classmethod
+    def of(cls, store: Store) -> "Expected":
+        """Return what this process, the driver that holds `store`, has."""
+        beat = store.heartbeat()
+        return cls(token=None if beat is None else beat.token, versions=installed_versions())
+
     def faults(self, store: Store) -> list[str]:
         """Return why this process is unfit, a sentence each."""
         beat = store.heartbeat()

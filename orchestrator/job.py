@@ -75,8 +75,6 @@ class JobRequest:
 class JobEnd:
     """How a job ended."""
 
-    submission_id: str
-    """Ray's name of it."""
     status: JobStatus
     """What Ray says."""
     exit_code: int | None
@@ -119,7 +117,6 @@ class StudyJob:
                 shown = len(log)
             if details.status.is_terminal():
                 return JobEnd(
-                    submission_id=self.submission_id,
                     status=details.status,
                     exit_code=details.driver_exit_code,
                     message=details.message or "",
@@ -156,10 +153,10 @@ def submit_study(request: JobRequest, study: Study, address: str) -> StudyJob:
         base = f"{study.name}-{_digest(request, study, contents)}"
         with _explained(address):
             client = _client(address)
-            tries = [job for job in client.list_jobs() if _number(base, job)]
+            tries = _tries(client, base)
             if running := _running(tries):
                 return StudyJob(client, running, is_new=False)
-            submission_id = f"{base}-{1 + max((_number(base, job) for job in tries), default=0)}"
+            submission_id = f"{base}-{1 + max(tries, default=0)}"
             try:
                 _submit(
                     client,
@@ -170,8 +167,7 @@ def submit_study(request: JobRequest, study: Study, address: str) -> StudyJob:
                 )
             except RuntimeError:
                 # Somebody else has sent the same meanwhile, unless it is something else.
-                alike = [job for job in client.list_jobs() if _number(base, job)]
-                if running := _running(alike):
+                if running := _running(_tries(client, base)):
                     return StudyJob(client, running, is_new=False)
                 raise
     return StudyJob(client, submission_id, is_new=True)
@@ -263,16 +259,20 @@ def _digest(request: JobRequest, study: Study, contents: str) -> str:
     return hashlib.sha256(json.dumps([*asked, wheels, contents]).encode()).hexdigest()[:8]
 
 
-def _number(base: str, job: JobDetails) -> int:
-    """Return which try of a request a job is, from 1; 0 if it is none."""
-    name, _, number = (job.submission_id or "").rpartition("-")
-    return int(number) if name == base and number.isdigit() else 0
+def _tries(client: JobSubmissionClient, base: str) -> dict[int, JobDetails]:
+    """Return the jobs that tried a request, by their number from 1."""
+    tries = {}
+    for job in client.list_jobs():
+        name, _, number = (job.submission_id or "").rpartition("-")
+        if name == base and number.isdigit():
+            tries[int(number)] = job
+    return tries
 
 
-def _running(jobs: Sequence[JobDetails]) -> str | None:
+def _running(tries: Mapping[int, JobDetails]) -> str | None:
     """Return the submission id of one that has not ended, or None."""
-    open_jobs = [job.submission_id for job in jobs if not job.status.is_terminal()]
-    return open_jobs[0] if open_jobs else None
+    running = (job.submission_id for job in tries.values() if not job.status.is_terminal())
+    return next(running, None)
 
 
 class _Client(JobSubmissionClient):

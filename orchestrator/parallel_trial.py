@@ -21,7 +21,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from cluster.capacity import TrialResources
 from orchestrator.errors import LaunchError, StoreError
 from orchestrator.execution import Assignment, train_part
-from orchestrator.fitness import Expected, require_fitness
+from orchestrator.fitness import require_fitness
 from orchestrator.hang import die_unless_called_again, forget_hangs
 from orchestrator.pack_rows import Failure, PackProgress
 from orchestrator.packing import Pack
@@ -36,12 +36,7 @@ OF_OTHERS = re.compile("gloo|nccl|closed by peer|connection reset", re.IGNORECAS
 """What torch.distributed says to a worker whose partner is gone."""
 
 
-def train_together(
-    pack: Pack,
-    assignment: Assignment,
-    costs: Mapping[Any, ModelCost],
-    expected: Expected | None,
-) -> None:
+def train_together(pack: Pack, assignment: Assignment, costs: Mapping[Any, ModelCost]) -> None:
     """Train the one cell of `pack` with the workers it asks for, and report as a trial does.
 
     A cell that raises becomes a failure. Raises `WorkersLostError` where a worker died, and what a
@@ -50,12 +45,7 @@ def train_together(
     filesystem, root = assignment.store.ray_storage()
     trainer = TorchTrainer(
         _worker,
-        train_loop_config={
-            "pack": pack,
-            "assignment": assignment,
-            "costs": dict(costs),
-            "expected": expected,
-        },
+        train_loop_config={"pack": pack, "assignment": assignment, "costs": dict(costs)},
         scaling_config=_scaling(pack.resources),
         torch_config=TorchConfig(backend="nccl" if pack.resources.gpus else "gloo"),
         run_config=train.RunConfig(
@@ -95,8 +85,8 @@ def _worker(config: Mapping[str, Any]) -> None:
     """
     learn_costs(config["costs"])
     pack, assignment = config["pack"], config["assignment"]
-    if config["expected"] is not None:
-        require_fitness(config["expected"], assignment.store)
+    if assignment.expected is not None:
+        require_fitness(assignment.expected, assignment.store)
     rank = train.get_context().get_world_rank()
     device = train.torch.get_device()
     reported: list[PackProgress] = []

@@ -20,6 +20,7 @@ from orchestrator.execution import (
     Assignment,
 )
 from orchestrator.executor import Executor, InlineExecutor, PackEnd, PackFate
+from orchestrator.fitness import Expected
 from orchestrator.interrupts import Interrupts, kept_interrupts
 from orchestrator.pack_rows import Failure, PackProgress
 from orchestrator.packing import Pack
@@ -149,6 +150,7 @@ def run_study(
             flush_seconds=flush_seconds,
             checkpoint_seconds=checkpoint_seconds,
             hang_seconds=hang_seconds,
+            expected=None if address is None else Expected.of(opened),
         )
         logger.info(
             "Study %s: %d cells in %d packs are to be trained, for %s.",

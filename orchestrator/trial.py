@@ -11,7 +11,7 @@ import torch
 from ray import tune
 
 from orchestrator.execution import Assignment, DeviceLostError, train_pack
-from orchestrator.fitness import Expected, require_fitness
+from orchestrator.fitness import require_fitness
 from orchestrator.hang import die_unless_called_again, forget_hangs
 from orchestrator.pack_rows import Failure, PackProgress
 from orchestrator.packing import Pack
@@ -31,21 +31,20 @@ def run_trial(
     packs: Mapping[str, "ray.ObjectRef[Any]"],
     assignment: Assignment,
     costs: Mapping[Any, ModelCost],
-    expected: Expected | None,
 ) -> None:
     """Train the pack named by `config["pack_id"]`, reporting to Tune what became durable.
 
     `packs` are references, so that a worker fetches only its own. `costs`: what the driver has
-    counted, for the worker to know. `expected`: what this node must have alike with the driver's.
+    counted, for the worker to know.
     """
-    if expected is not None:
-        require_fitness(expected, assignment.store)
+    if assignment.expected is not None:
+        require_fitness(assignment.expected, assignment.store)
     learn_costs(costs)
     pack: Pack = ray.get(packs[config["pack_id"]])
     if pack.resources.workers > 1:
         from orchestrator.parallel_trial import train_together  # Ray Train: only where it is used
 
-        train_together(pack, assignment, costs, expected)
+        train_together(pack, assignment, costs)
         return
     gpus = pack.resources.gpus
     device = torch.device("cuda" if gpus > 0 else "cpu")

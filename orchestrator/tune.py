@@ -30,7 +30,6 @@ from orchestrator.pack_rows import PackProgress
 from orchestrator.packing import Pack
 from orchestrator.store import Store
 from orchestrator.trial import WorkersLostError, progress_of, run_trial
-from orchestrator.versions import installed_versions
 from workloads.cost import counted_costs
 
 __all__ = ["RayExecutor"]
@@ -140,7 +139,7 @@ class RayExecutor(Executor):
     def faults(self, store: Store) -> Sequence[str]:
         if self._address is None:
             return []  # the only node is the driver's
-        expected = _expected(store)
+        expected = Expected.of(store)
         asked = [
             (node, _faults.options(**on(node)).remote(store, expected)) for node in alive_nodes()
         ]
@@ -195,7 +194,6 @@ class RayExecutor(Executor):
             packs={pack.pack_id: ray.put(pack) for pack in packs},
             assignment=assignment,
             costs=counted_costs(),
-            expected=None if self._address is None else _expected(assignment.store),
         )
         kinds = {pack.resources for pack in packs}
         # Of one kind, the first that wait are those that start next. Of several, each may.
@@ -265,12 +263,6 @@ def _refuse_address(address: str) -> None:
         raise RequestError(
             f"The address is {address!r}; allowed: 'auto', or HOST:PORT of a running Ray cluster."
         )
-
-
-def _expected(store: Store) -> Expected:
-    """Return what this driver, the holder of `store`, expects of nodes."""
-    beat = store.heartbeat()
-    return Expected(token=None if beat is None else beat.token, versions=installed_versions())
 
 
 @ray.remote

@@ -85,7 +85,7 @@ from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
 from orchestrator import Store
-from orchestrator import tune
+from orchestrator import fitness
 from orchestrator.tune import RayExecutor
 
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
@@ -99,10 +99,10 @@ with seen.drive("the driver"), RayExecutor(cluster.address) as executor:
         Store.heartbeat = lambda store: beat  # in this process alone
         told.append(executor.faults(other))
     Store.heartbeat = heartbeat
-    versions = tune.installed_versions
-    tune.installed_versions = lambda: {"torch": "0.1"}  # the driver's, as it were
+    versions = fitness.installed_versions
+    fitness.installed_versions = lambda: {"torch": "0.1"}  # the driver's, as it were
     told.append(executor.faults(seen))
-    tune.installed_versions = versions
+    fitness.installed_versions = versions
     # As if the node were lost while it is asked.
     nodes = ray.nodes()
     cluster.remove_node(node, allow_graceful=False)
