@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from ray import train, tune
+from ray.exceptions import RayActorError
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
@@ -57,6 +58,10 @@ def train_together(pack: Pack, assignment: Assignment, costs: Mapping[Any, Model
     )
     try:
         trainer.fit()
+    except train.ControllerError as error:  # met what a dead worker leaves before it was asked
+        if not isinstance(error.controller_failure, RayActorError):
+            raise
+        raise WorkersLostError(str(error)) from error
     except train.WorkerGroupError as error:
         causes = [*error.worker_failures.values()]
         if not causes or any(_raised(each) is None for each in causes):

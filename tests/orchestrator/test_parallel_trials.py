@@ -4,13 +4,20 @@ import json
 
 import pandas as pd
 import pytest
+from ray.exceptions import RayActorError
+from ray.train import ControllerError, UserCallback
+from ray.train.torch import TorchTrainer
 
 from analysis import load_cells, load_curves
 from orchestrator.errors import PlanError
+from orchestrator.execution import Assignment
+from orchestrator.parallel_trial import train_together
 from orchestrator.planning import plan_study
 from orchestrator.run import run_study
 from orchestrator.schema import HOW_IT_WENT
+from orchestrator.store import Store
 from orchestrator.study import Study
+from orchestrator.trial import WorkersLostError
 from tests.workloads.own_loops import SklearnDigits
 from workloads.training.arithmetic import Arithmetic
 
@@ -84,6 +91,27 @@ def test_a_cell_that_fails_its_workers_fails_alone(command_line, tmp_path, fault
     assert (told["completed"], len(told["failed"])) == (1, 1)
     failures = pd.read_parquet(tmp_path / "store" / "failures")
     assert list(failures["error_type"]) == [error_type]
+
+
+@pytest.mark.parametrize(
+    ("met", "raised"),
+    [(RayActorError(error_msg="died"), WorkersLostError), (ValueError("no"), ControllerError)],
+)
+def test_a_death_that_ray_trains_controller_meets_first_is_one_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path, met: Exception, raised: type[Exception]
+):
+    def fit(trainer: TorchTrainer) -> None:
+        raise ControllerError(met)
+
+    # Which of the two meets it is a race, seldom lost.
+    monkeypatch.setattr(TorchTrainer, "fit", fit)
+    monkeypatch.setattr("orchestrator.parallel_trial.TuneReportCallback", UserCallback)
+    study = Study.from_text(STUDY)
+    assignment = Assignment(
+        workload=study.workload, workload_source="source", store=Store(tmp_path)
+    )
+    with pytest.raises(raised):
+        train_together(plan_study(study).packs[0], assignment, {})
 
 
 def test_each_such_cell_is_a_pack_of_its_own_and_the_plan_says_how_it_trains():

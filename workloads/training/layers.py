@@ -95,10 +95,17 @@ class _Linear(Layer):
         previous = gradient
         if by_inputs:
             previous = torch.bmm(gradient, self.weight.value)
-        self.weight.gradient.baddbmm_(gradient.transpose(1, 2), self._inputs)
+        self._add_products(gradient.transpose(1, 2))
         if self.bias is not None:
             self.bias.gradient.add_(gradient.sum(1))
         return previous
+
+    def _add_products(self, gradient: Tensor) -> None:
+        if gradient.shape[2] == 1:
+            # MKL rounds a product over one example otherwise in a stack of one.
+            self.weight.gradient.addcmul_(gradient, self._inputs)
+        else:
+            self.weight.gradient.baddbmm_(gradient, self._inputs)
 
 
 class _Conv2d(Layer):
