@@ -265,7 +265,7 @@ class ClusterDescription:
     name: str
     """Of the cluster: lower-case letters, digits and '-'."""
     head: NodeShape
-    """The node that holds Ray's own services and the study's driver."""
+    """The node that holds Ray's own services and the driver; trials take its CPUs and GPUs too."""
     workers: tuple[WorkerGroup, ...] = ()
     """Groups in the file's order; none: the head trains alone."""
     storage: Storage
