@@ -22,11 +22,13 @@ def environment_variables(description: ClusterDescription) -> dict[str, str]:
     """Return what every Ray process must find in its environment.
 
     Authentication is on, never left to a default. One thread a worker: threads that outnumber the
-    CPUs cost more than packing gains.
+    CPUs cost more than packing gains. Ray's memory monitor is off: where memory runs out, the
+    kernel kills the worker, which is retried alone; a kill by the monitor ends all of Ray Tune.
     """
     return {
         "RAY_AUTH_MODE": "token",
         "OMP_NUM_THREADS": "1",
+        "RAY_memory_monitor_refresh_ms": "0",
         **description.environment.variables,
     }
 

@@ -22,7 +22,7 @@ from cluster.ray_words import (
 __all__ = ["render_slurm"]
 
 SECONDS_AHEAD = 120
-"""When the job is told of its end: a cell under way is written down, and Ray ends, in that time."""
+"""When the job is told of its end: its driver, and the Ray that it started, end in that time."""
 
 
 class _ScriptTemplate(Template):

@@ -71,7 +71,9 @@ StoreOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 AutoscalingOption = Annotated[
     bool,
-    typer.Option("--autoscaling", help="Nodes may join: cells that none holds yet wait, with a warning."),
+    typer.Option(
+        "--autoscaling", help="Nodes may join: what none holds yet waits, with a warning."
+    ),
 ]
 RetryOption = Annotated[bool, typer.Option("--retry-failed", help="Try failed cells again.")]
 YesOption = Annotated[bool, typer.Option("--yes", help="Allow more than 100,000 grid points.")]
@@ -272,7 +274,10 @@ def analyze(
     ] = None,
     out_dir: Annotated[
         Path | None,
-        typer.Option("--out", help="Where report.html and fits.json go; by default the store, if that is a folder."),
+        typer.Option(
+            "--out",
+            help="Where report.html and fits.json go; by default the store's folder.",
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -94,8 +94,11 @@ def _report(
 def _clock_ahead(node: Mapping[str, Any]) -> float:
     """Return by how much a node's clock is ahead, beyond what the way there may explain."""
     asked = time.time()
-    theirs: float = ray.get(_time.options(**on(node)).remote())  # its worker is still warm
-    return min(theirs - asked, 0.0) or max(theirs - time.time(), 0.0)
+    ((_, theirs),) = answers([(node, _time.options(**on(node)).remote())])  # its worker is warm
+    if isinstance(theirs, RayError):
+        raise LaunchError(f"{node['NodeManagerAddress']} was lost: {theirs}") from theirs
+    ahead: float = min(theirs - asked, 0.0) or max(theirs - time.time(), 0.0)
+    return ahead
 
 
 def _driver(store: Store) -> NodeReport:

@@ -8,6 +8,7 @@ readers take one.
 """
 
 import json
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -20,6 +21,8 @@ from orchestrator.reading import KEYS, first_rows, joined, of_cells
 from orchestrator.schema import Table
 
 __all__ = ["ROWS_PER_PART", "CompactionReport", "compact", "complete_compaction"]
+
+logger = logging.getLogger(__name__)
 
 INTENT = "compaction.json"
 
@@ -77,7 +80,12 @@ def complete_compaction(files: Files) -> None:
     """Bring a compaction that was killed to its end, if there is one."""
     if not files.exists(INTENT):
         return
-    for group in json.loads(files.read(INTENT))["groups"]:
+    try:
+        groups = json.loads(files.read(INTENT))["groups"]
+    except ValueError as error:  # it was killed while it wrote this, and has deleted nothing yet
+        logger.warning("Removed %s, a torso: %s.", files.address(INTENT), error)
+        groups = []
+    for group in groups:
         merged = [group["merged"]] if files.exists(f"{Table.CELLS}/{group['merged']}") else []
         if sound_tables(files, Table.CELLS, merged):
             _delete(files, group["sources"])

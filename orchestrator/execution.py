@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 
 import torch
+from torch import distributed
 from typing_extensions import override
 
 from orchestrator.cell import Cell
@@ -151,9 +152,9 @@ class _Training:
 
     def run(self) -> None:
         self._alive()
-        durable = self._store.pack_cell_ids(self._pack.pack_id)
+        durable, saved = self._found()
         left = {cell.cell_id: cell for cell in self._pack.cells if cell.cell_id not in durable}
-        self._waiting = self._stacks(left)
+        self._waiting = self._stacks(left, saved)
         while self._waiting:
             stack = self._waiting.pop()
             self._saved = stack.saved
@@ -186,13 +187,18 @@ class _Training:
     def _end(self) -> None:
         self._store.end_pack(self._pack.pack_id)
 
-    def _stacks(self, left: dict[str, Cell]) -> list["_Stack"]:
+    def _found(self) -> tuple[set[str], list[SavedStack]]:
+        """Return the cells that are durable, and where stacks stand that were under way."""
+        packs = filter(None, (self._pack.pack_id, self._pack.resumes))
+        saved = [stack for pack_id in packs for stack in self._read_checkpoint(pack_id)]
+        return self._store.pack_cell_ids(self._pack.pack_id), saved
+
+    def _stacks(self, left: dict[str, Cell], found: Sequence[SavedStack]) -> list["_Stack"]:
         """Return the open cells as stacks, the one to train first at the end."""
         going_on: list[_Stack] = []
-        for pack_id in filter(None, (self._pack.pack_id, self._pack.resumes)):
-            for saved in self._read_checkpoint(pack_id):
-                under_way = [left.pop(c) for c in saved.under_way() if c in left]
-                going_on += [_Stack(under_way, saved)] if under_way else []
+        for saved in found:
+            under_way = [left.pop(c) for c in saved.under_way() if c in left]
+            going_on += [_Stack(under_way, saved)] if under_way else []
         rest = list(left.values())
         if not rest:
             return going_on[::-1]
@@ -280,7 +286,21 @@ class _Training:
 
 
 class _FirstPart(_Training):
-    """The worker that writes the row of a cell that several train."""
+    """The worker that writes the row of a cell that several train, and says where they begin."""
+
+    @override
+    def _found(self) -> tuple[set[str], list[SavedStack]]:
+        return self._agreed(super()._found())
+
+    def _agreed(
+        self, found: tuple[set[str], list[SavedStack]] | None
+    ) -> tuple[set[str], list[SavedStack]]:
+        """Return what the first worker has found: others may see another store, or device."""
+        shared = [found]
+        distributed.broadcast_object_list(shared, src=0, device=self._device)
+        (agreed,) = shared
+        assert agreed is not None
+        return agreed
 
     @override
     def _travels(self, error: Exception) -> bool:
@@ -289,6 +309,10 @@ class _FirstPart(_Training):
 
 class _OtherPart(_FirstPart):
     """A worker that leaves the store to the first one."""
+
+    @override
+    def _found(self) -> tuple[set[str], list[SavedStack]]:
+        return self._agreed(None)
 
     @override
     def _flush(self) -> None:

@@ -26,7 +26,8 @@ class PackEnd(StrEnum):
 
     DIED = "the worker process died under it, twice"
     FAULT = "an exception outside its cells ended it, twice"
-    NOT_STARTED = "it was still waiting when the round ended"
+    SUSPECTED = "memory ran out on a node while it was under way"
+    ROUND_ENDED = "the round ended before it did"
 
 
 @dataclass(frozen=True)

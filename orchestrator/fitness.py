@@ -1,10 +1,11 @@
 """What a node must have alike with the driver to train for it; also one that joined later."""
 
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cluster.health import version_faults
-from orchestrator.errors import LaunchError
+from orchestrator.errors import LaunchError, StoreError
 from orchestrator.store import Store
 from orchestrator.versions import installed_versions
 
@@ -28,13 +29,22 @@ class Expected:
 
     def faults(self, store: Store) -> list[str]:
         """Return why this process is unfit, a sentence each."""
-        beat = store.heartbeat()
-        unshared = beat is None or beat.token != self.token
-        missing = [
+        return [
+            *self._faults_of(store),
+            *version_faults(installed_versions(), self.versions),
+        ]
+
+    def _faults_of(self, store: Store) -> list[str]:
+        try:
+            beat = store.heartbeat()
+        except StoreError as error:
+            return [f"it cannot use the store: {error}"]
+        if beat is not None and beat.token == self.token:
+            return []
+        return [
             f"it does not see in the store {store.location} what the driver wrote there. Use a "
             "path on storage that every node mounts, or s3:// or gs://."
         ]
-        return (missing if unshared else []) + version_faults(installed_versions(), self.versions)
 
 
 _found_fit: set[str | None] = set()
@@ -45,5 +55,5 @@ def require_fitness(expected: Expected, store: Store) -> None:
     if expected.token in _found_fit:
         return
     if faults := expected.faults(store):
-        raise LaunchError(" ".join(["This node is unfit:", *faults]))
+        raise LaunchError(" ".join([f"Node {socket.gethostname()} is unfit:", *faults]))
     _found_fit.add(expected.token)

@@ -17,10 +17,11 @@ from datetime import UTC, datetime
 
 from typing_extensions import override
 
-from orchestrator.errors import StoreError
+from orchestrator.errors import StorageError, StoreError
 from orchestrator.filesystem import Entry
 from orchestrator.heartbeat import Heartbeat, LeaseLostError, Renewer
 from orchestrator.object_files import ObjectFiles
+from orchestrator.patience import patiently
 from orchestrator.store_lock import HEARTBEAT, LOCK_FOLDER, Locks, refusal, still_working
 
 __all__ = ["ObjectLeases"]
@@ -50,7 +51,8 @@ class ObjectLeases(Locks):
             with renewer:
                 yield renewer
         finally:
-            if renewer.lost is None:
+            holder = self._read(HEARTBEAT)  # another driver, where this one slept past its lease
+            if holder is not None and holder.token == heartbeat.token:
                 self._files.delete(HEARTBEAT)
 
     @override
@@ -61,12 +63,15 @@ class ObjectLeases(Locks):
         def publish(beat: Heartbeat) -> None:
             self._files.write(path, beat.to_json())
 
-        publish(heartbeat)
+        patiently(lambda: publish(heartbeat))
         try:
             with Renewer(heartbeat, publish, self._beat_seconds):
                 yield
         finally:
-            self._files.delete(path)
+            try:
+                patiently(lambda: self._files.delete(path))
+            except StorageError as error:  # it runs out by itself
+                logger.warning("A worker's lease stays until it runs out. %s", error)
 
     @override
     @contextmanager
@@ -162,7 +167,11 @@ class ObjectLeases(Locks):
         return entry.modified
 
     def _read(self, path: str) -> Heartbeat | None:
+        """Return the heartbeat at `path`; None where there is none, or a torso of one."""
         try:
             return Heartbeat.from_json(self._files.read(path))
         except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, KeyError) as error:
+            logger.warning("Took no notice of %s: %r.", self._files.address(path), error)
             return None

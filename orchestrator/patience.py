@@ -11,7 +11,7 @@ from typing_extensions import override
 from orchestrator.errors import StorageError
 from orchestrator.filesystem import Entry, Files
 
-__all__ = ["PatientFiles"]
+__all__ = ["PatientFiles", "patiently"]
 
 logger = logging.getLogger(__name__)
 
@@ -36,19 +36,19 @@ class PatientFiles(Files):
 
     @override
     def read(self, path: str) -> bytes:
-        return _patiently(lambda: self._files.read(path))
+        return patiently(lambda: self._files.read(path))
 
     @override
     def write(self, path: str, data: bytes) -> None:
-        _patiently(lambda: self._files.write(path, data))
+        patiently(lambda: self._files.write(path, data))
 
     @override
     def entries(self, folder: str) -> dict[str, Entry]:
-        return _patiently(lambda: self._files.entries(folder))
+        return patiently(lambda: self._files.entries(folder))
 
     @override
     def exists(self, path: str) -> bool:
-        return _patiently(lambda: self._files.exists(path))
+        return patiently(lambda: self._files.exists(path))
 
     @override
     def arrow_filesystem(self, path: str) -> tuple[pafs.FileSystem, str]:
@@ -56,11 +56,11 @@ class PatientFiles(Files):
 
     @override
     def delete(self, *paths: str) -> None:
-        _patiently(lambda: self._files.delete(*paths))
+        patiently(lambda: self._files.delete(*paths))
 
     @override
     def delete_folder(self, path: str) -> None:
-        _patiently(lambda: self._files.delete_folder(path))
+        patiently(lambda: self._files.delete_folder(path))
 
     @override
     def move(self, source: str, target: str) -> None:
@@ -68,14 +68,15 @@ class PatientFiles(Files):
 
     @override
     def make_folder(self, path: str) -> None:
-        _patiently(lambda: self._files.make_folder(path))
+        patiently(lambda: self._files.make_folder(path))
 
     @override
     def delete_leftovers(self, folder: str) -> None:
-        _patiently(lambda: self._files.delete_leftovers(folder))
+        patiently(lambda: self._files.delete_leftovers(folder))
 
 
-def _patiently(call: Callable[[], Result]) -> Result:
+def patiently(call: Callable[[], Result]) -> Result:
+    """Return what `call` returns, made again after waits where it raises `StorageError`."""
     for wait in WAITS_SECONDS:
         try:
             return call()

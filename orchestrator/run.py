@@ -2,13 +2,11 @@
 
 import logging
 import os
-import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
 from cluster.capacity import Requirement, shortfalls
@@ -19,12 +17,13 @@ from orchestrator.execution import (
     HANG_SECONDS,
     Assignment,
 )
-from orchestrator.executor import Executor, InlineExecutor, PackEnd, PackFate
+from orchestrator.executor import Executor, InlineExecutor, PackEnd
 from orchestrator.fitness import Expected
 from orchestrator.interrupts import Interrupts, kept_interrupts
 from orchestrator.pack_rows import Failure, PackProgress
 from orchestrator.packing import Pack
 from orchestrator.planning import Plan, local_slots, plan_study, refreshed
+from orchestrator.retries import WORKER_DIED, Retries
 from orchestrator.store import Store
 from orchestrator.study import Study
 from workloads.source import source_hash
@@ -35,9 +34,6 @@ logger = logging.getLogger(__name__)
 
 MOST_WARNINGS = 10
 """Failed cells that are told where only warnings are; the summary counts all."""
-
-WORKER_DIED = "WorkerDied"
-"""`error_type` of a cell that took its process down."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +118,7 @@ def run_study(
         else:
             from orchestrator.tune import RayExecutor  # ray takes seconds to import
 
-            executor = RayExecutor(address)
+            executor = RayExecutor(address, may_grow=autoscaling)
         if inline and any(pack.resources.workers > 1 for pack in plan.packs):
             raise PlanError(
                 "Cells that several workers train together need Ray: run without --inline, or give "
@@ -214,20 +210,17 @@ def _train(
 ) -> None:
     """Train in rounds: packs whose process died twice come back as halves."""
     faults: list[str] = []
+    retries = Retries(assignment.store, lambda: ledger.failures.keys(), ledger.add)
     pending = list(packs)
     while pending:
         fates = executor.train(pending, assignment, ledger.add)
         again: list[Pack] = []
         for pack in pending:
             fate = fates.get(pack.pack_id)
-            if fate is None:
-                continue
-            if fate.end is PackEnd.DIED:
-                again.extend(_after_death(pack, fate, assignment.store, ledger))
-            elif fate.end is PackEnd.NOT_STARTED:
-                again.append(pack)
-            else:
+            if fate is not None and fate.end is PackEnd.FAULT:
                 faults.append(f"Pack {pack.pack_id}: {fate.reason}")
+            elif fate is not None:
+                again += retries.after(pack, fate)
         pending = again
     if faults:
         raise StoreError(
@@ -237,44 +230,18 @@ def _train(
 
 
 def _end_packs(store: Store, ledger: "_Ledger") -> None:
-    """Forget the checkpoints of packs all whose cells have ended, under whatever pack's name."""
+    """Forget the checkpoints of packs all whose cells have ended, under whatever pack's name.
+
+    A cell whose workers died keeps its own: tried again, it goes on from there.
+    """
     open_packs = store.open_packs()
     if open_packs:
-        ended = store.cell_statuses().keys() | ledger.failures.keys()
+        attempts = store.read_failures()
+        died = attempts.loc[attempts["error_type"] == WORKER_DIED, "cell_id"]
+        ended = store.cell_statuses().keys() | ledger.failures.keys() - set(died)
         for pack_id, members in open_packs.items():
             if ended.issuperset(members):
                 store.end_pack(pack_id)
-
-
-def _after_death(pack: Pack, fate: PackFate, store: Store, ledger: "_Ledger") -> list[Pack]:
-    """Return the halves of what `pack` left undone; a cell that was alone has failed."""
-    done = store.pack_cell_ids(pack.pack_id) | ledger.failures.keys()
-    left = [cell for cell in pack.cells if cell.cell_id not in done]
-    if len(pack.cells) > 1:
-        logger.warning(
-            "The worker of pack %s died twice; its %d open cells go on in halves.",
-            pack.pack_id,
-            len(left),
-            extra={"pack_id": pack.pack_id},
-        )
-        middle = (len(left) + 1) // 2
-        resumes = pack.pack_id if pack.pack_id in store.open_packs() else pack.resumes
-        return [pack.holding(half, resumes) for half in (left[:middle], left[middle:]) if half]
-    for cell in left:
-        failure = Failure(
-            cell_id=cell.cell_id,
-            pack_id=pack.pack_id,
-            error_type=WORKER_DIED,
-            error_message=(
-                "The worker process died twice while it trained this cell alone "
-                "(killed, out of memory, hanging, or it ended itself)."
-            ),
-            error_traceback=fate.reason,
-            host=socket.gethostname(),
-            failed_at=datetime.now(UTC),
-        )
-        ledger.add(PackProgress(pack_id=pack.pack_id, failures=(failure,)))
-    return []
 
 
 class _Ledger:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ from orchestrator.parts import (
     part_name,
     table_from_rows,
 )
-from orchestrator.patience import PatientFiles
+from orchestrator.patience import PatientFiles, patiently
 from orchestrator.reading import cells_frame, curves_frame, whole_table
 from orchestrator.recovery import recover
 from orchestrator.schema import Table
@@ -188,7 +189,8 @@ class Store:
 
     def heartbeat(self) -> Heartbeat | None:
         """Return the last sign of the driver that is there or was killed, or None."""
-        return self._locks.heartbeat()
+        look = self._locks.heartbeat
+        return patiently(look) if self._patient else look()
 
     # Writing: a file appears whole or not at all.
 
@@ -260,6 +262,11 @@ class Store:
             return self._files.read(f"{CHECKPOINTS}/{checked_name('pack', pack_id)}/{STATE}")
         except FileNotFoundError:
             return None
+
+    def saved_at(self, pack_id: str) -> datetime | None:
+        """Return when the last state of a pack under way was written, or None."""
+        entry = self._files.entries(f"{CHECKPOINTS}/{checked_name('pack', pack_id)}").get(STATE)
+        return None if entry is None else entry.modified
 
     def open_packs(self) -> dict[str, list[str]]:
         """Return the cell_ids of the members of every pack with a checkpoint, by pack_id."""

@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +28,7 @@ from orchestrator.interrupts import Interrupts, kept_interrupts
 from orchestrator.nodes import NODE_LOST, alive_nodes, answers, on
 from orchestrator.pack_rows import PackProgress
 from orchestrator.packing import Pack
+from orchestrator.room import Room, RoomLostError
 from orchestrator.store import Store
 from orchestrator.trial import WorkersLostError, progress_of, run_trial
 from workloads.cost import counted_costs
@@ -82,11 +83,15 @@ CONNECT_SECONDS = 10.0
 class RayExecutor(Executor):
     """Trains packs as Ray Tune trials."""
 
-    def __init__(self, address: str | None = None) -> None:
-        """Use the cluster at `address` ('auto' or HOST:PORT); None starts Ray on this machine."""
+    def __init__(self, address: str | None = None, *, may_grow: bool = False) -> None:
+        """Use the cluster at `address` ('auto' or HOST:PORT); None starts Ray on this machine.
+
+        `may_grow`: nodes may join, for which packs wait that none holds.
+        """
         if address is not None:
             _refuse_address(address)
         self._address = address
+        self._may_grow = may_grow
         self._tune_only: str | None = None
 
     @override
@@ -126,6 +131,13 @@ class RayExecutor(Executor):
     @override
     def nodes(self) -> Sequence[NodeResources]:
         return [node_of(node["NodeManagerAddress"], node["Resources"]) for node in alive_nodes()]
+
+    def _nodes_if_told(self) -> Sequence[NodeResources] | None:
+        try:
+            return self.nodes()
+        except (RayError, ConnectionError, RuntimeError) as error:
+            logger.warning("The head node does not say which nodes there are: %s", error)
+            return None
 
     @override
     def slots(self, resources: TrialResources) -> int:
@@ -204,7 +216,9 @@ class RayExecutor(Executor):
             _quiet_tune(),
             kept_interrupts() as interrupts,
         ):
-            watcher = _Watcher(report, [pack.pack_id for pack in packs], interrupts)
+            held_by = {pack.pack_id: self._asked(pack.resources) for pack in packs}
+            room = Room(self._nodes_if_told, held_by, at_once=at_once, may_grow=self._may_grow)
+            watcher = _Watcher(report, list(held_by), interrupts, room.look)
             try:
                 filesystem, root = assignment.store.ray_storage()
                 filesystem.delete_dir_contents(root, missing_dir_ok=True)
@@ -278,17 +292,22 @@ def _unreachable(address: str, error: Exception) -> LaunchError:
 
 
 class _Watcher(tune.Callback):
-    """Hands on reports and interrupts that were lost, and keeps what became of open trials."""
+    """Hands on reports and interrupts that were lost, and keeps what became of open trials.
+
+    `look` is given the open packs again and again; what it raises ends the round.
+    """
 
     def __init__(
         self,
         report: Callable[[PackProgress], None],
         pack_ids: Sequence[str],
         interrupts: Interrupts,
+        look: Callable[[Collection[str]], None] = lambda open_packs: None,
     ) -> None:
         self._report = report
         self._interrupts = interrupts
-        self._open = dict.fromkeys(pack_ids, PackEnd.NOT_STARTED)
+        self._look = look
+        self._open = dict.fromkeys(pack_ids, PackEnd.ROUND_ENDED)
         self._error: Exception | None = None
         self.fates: dict[str, PackFate] = {}
 
@@ -296,10 +315,15 @@ class _Watcher(tune.Callback):
         """Say what becomes of the packs that are open after `error` ended Tune itself.
 
         Raises our own error where it was the cause: Tune wraps what its callbacks raise. Tune
-        also ends altogether where Ray's memory monitor kills a worker; packs under way have died
-        then, and the others have not started. After the last trial, it reads and writes files of
-        its own, which nobody needs.
+        also ends altogether where Ray's memory monitor kills a worker, and does not say whose: any
+        pack under way may have been its. After the last trial, it reads and writes files of its
+        own, which nobody needs.
         """
+        if isinstance(self._error, RoomLostError):
+            logger.warning("%s Trials are placed anew.", self._error)
+            reason = str(self._error)
+            self.fates |= {each: PackFate(PackEnd.ROUND_ENDED, reason) for each in self._open}
+            return
         if self._error is not None:
             raise self._error
         if not self._open:
@@ -311,7 +335,10 @@ class _Watcher(tune.Callback):
                 "kept; look at the storage, and run the study again."
             ) from error
         if not isinstance(error.__cause__, OutOfMemoryError):
-            raise error
+            raise LaunchError(
+                f"Ray Tune ended: {type(error).__name__}: {error}. What was durable is kept: run "
+                "the study again."
+            ) from error
         self.fates |= {
             pack_id: PackFate(end, str(error.__cause__)) for pack_id, end in self._open.items()
         }
@@ -323,6 +350,8 @@ class _Watcher(tune.Callback):
     @override
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         self._interrupts.raise_lost()
+        with self._kept():
+            self._look(self._open.keys())
 
     @override
     def on_trial_result(
@@ -336,8 +365,14 @@ class _Watcher(tune.Callback):
         progress = progress_of(result)
         if progress is None:
             return
-        try:
+        with self._kept():
             self._report(progress)
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        """Keep what the block raises, in which Tune wraps an error of its own."""
+        try:
+            yield
         except Exception as error:
             self._error = error
             raise
@@ -347,7 +382,7 @@ class _Watcher(tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         pack_id = trial.config["pack_id"]
-        self._open[pack_id] = PackEnd.DIED
+        self._open[pack_id] = PackEnd.SUSPECTED
         logger.info("Pack %s begins.", pack_id, extra={"pack_id": pack_id})
 
     @override
@@ -367,7 +402,8 @@ class _Watcher(tune.Callback):
         else:
             error = cloudpickle.loads(Path(file).read_bytes())
         cause = getattr(error, "cause", None) or error  # of a RayTaskError, without its colours
-        died = isinstance(error, RayActorError | OutOfMemoryError)
+        # One that never came up has met what its node lacks, and not the cells.
+        died = isinstance(error, RayActorError) and not error.actor_init_failed
         died = died or isinstance(cause, WorkersLostError)
         pack_id = trial.config["pack_id"]
         self._open.pop(pack_id, None)

@@ -50,7 +50,12 @@ def unpacked(wheels: Sequence[Path], folder: Path) -> list[Path]:
 
 
 def _refuse_others(wheel: Path, tops: Sequence[str], names: Sequence[str]) -> None:
-    """Raise `RequestError` for what is neither a package nor a module of Python."""
+    """Raise `RequestError` for our own, and for what is neither a package nor a module."""
+    if "orchestrator" in tops:
+        raise RequestError(
+            f"--wheel {wheel} holds scaling-study itself, which must be in the environment of "
+            "every node, with what it requires."
+        )
     for top in tops:
         if (top in names and not top.endswith(".py")) or top.endswith(".data"):
             raise RequestError(

@@ -26,6 +26,7 @@ set -u
 
 export RAY_AUTH_MODE=token
 export OMP_NUM_THREADS=1
+export RAY_memory_monitor_refresh_ms=0
 export RAY_AUTH_TOKEN_PATH="$HOME"/.ray/auth_token
 unset RAY_ADDRESS RAY_AUTH_TOKEN
 

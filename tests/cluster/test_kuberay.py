@@ -17,6 +17,7 @@ TOKEN = {
 ENVIRONMENT = [
     {"name": "RAY_AUTH_MODE", "value": "token"},
     {"name": "OMP_NUM_THREADS", "value": "1"},
+    {"name": "RAY_memory_monitor_refresh_ms", "value": "0"},
     {"name": "LEVEL", "value": "1e3"},
     TOKEN,
 ]

@@ -15,7 +15,9 @@ def rendered(text: str, study=STUDY) -> dict:
     return yaml.safe_load(render_ray(described(text), study))
 
 
-EXPORTS = "export RAY_AUTH_MODE=token; export OMP_NUM_THREADS=1; "
+EXPORTS = (
+    "export RAY_AUTH_MODE=token; export OMP_NUM_THREADS=1; export RAY_memory_monitor_refresh_ms=0; "
+)
 
 
 def test_the_launcher_on_aws():
@@ -186,7 +188,8 @@ def test_the_comments_say_how_the_study_is_run():
     (line,) = re.findall("ray exec --tmux FILE (.*)", text)
     (command,) = shlex.split(line)
     assert shlex.split(command) == [
-        *("RAY_AUTH_MODE=token", "OMP_NUM_THREADS=1", "AWS_DEFAULT_REGION=us-east-1"),
+        *("RAY_AUTH_MODE=token", "OMP_NUM_THREADS=1", "RAY_memory_monitor_refresh_ms=0"),
+        "AWS_DEFAULT_REGION=us-east-1",
         *("NOTE=it's here", "scaling-study", "run", "~/scaling-study/quickstart.yaml"),
         *("--store", "s3://bucket/studies/quickstart", "--address", "auto", "--autoscaling"),
     ]

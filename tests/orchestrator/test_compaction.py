@@ -67,6 +67,15 @@ def test_merged_parts_hold_no_more_cells_than_asked_for(store: Store) -> None:
     assert sum(sizes) == 18
 
 
+def test_a_compaction_killed_while_it_wrote_what_it_would_do_is_forgotten(store: Store) -> None:
+    cells = store.read_cells()
+    LocalFiles(Path(store.location)).write("compaction.json", b'{"groups": [')
+    with store.drive("the next"):
+        pass
+    pd.testing.assert_frame_equal(store.read_cells(), cells)
+    assert store.compact().rows == len(cells)
+
+
 def test_compacting_again_does_nothing_and_later_parts_join_in(store: Store) -> None:
     store.compact()
     before = parts(store)

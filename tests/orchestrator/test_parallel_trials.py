@@ -1,16 +1,20 @@
 """Cells that several workers train together, through Ray Train inside a trial."""
 
+import itertools
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from ray.exceptions import RayActorError
 from ray.train import ControllerError, UserCallback
 from ray.train.torch import TorchTrainer
+from torch import distributed, multiprocessing
 
 from analysis import load_cells, load_curves
 from orchestrator.errors import PlanError
-from orchestrator.execution import Assignment
+from orchestrator.execution import Assignment, train_part
 from orchestrator.parallel_trial import train_together
 from orchestrator.planning import plan_study
 from orchestrator.run import run_study
@@ -19,6 +23,7 @@ from orchestrator.store import Store
 from orchestrator.study import Study
 from orchestrator.trial import WorkersLostError
 from tests.workloads.own_loops import SklearnDigits
+from workloads.training import lockstep
 from workloads.training.arithmetic import Arithmetic
 
 STUDY = """
@@ -112,6 +117,48 @@ def test_a_death_that_ray_trains_controller_meets_first_is_one_too(
     )
     with pytest.raises(raised):
         train_together(plan_study(study).packs[0], assignment, {})
+
+
+def _part(rank: int, folder: str, stores: tuple[str, str], calls: int) -> None:
+    """Train one worker's part of the study's first cell; stop at the given call of `alive`."""
+    lockstep.STRETCH_EXAMPLES = 1  # a pause, and so a checkpoint, after every step
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2
+    )
+    study, store = Study.from_text(STUDY), Store(stores[rank])
+    store.create()
+    called = itertools.count(1)
+
+    def alive() -> None:
+        if next(called) == calls:
+            distributed.barrier()
+            raise SystemExit
+
+    train_part(
+        plan_study(study).packs[0],
+        Assignment(
+            workload=study.workload, workload_source="source", store=store, checkpoint_seconds=0
+        ),
+        rank=rank,
+        device=torch.device("cpu"),
+        report=lambda progress: None,
+        alive=alive,
+    )
+    Path(folder, f"calls-{rank}").write_text(str(next(called)))
+
+
+def test_all_workers_begin_where_the_first_one_does(tmp_path):
+    # The second sees another store: one that lags behind, as it were.
+    first, other = str(tmp_path / "first"), str(tmp_path / "other")
+    runs = [("whole", (first + "-whole", other), 0), ("cut", (first, other), 30)]
+    for name, stores, calls in [*runs, ("again", (first, other), 0)]:
+        (tmp_path / name).mkdir()
+        multiprocessing.spawn(_part, (str(tmp_path / name), stores, calls), nprocs=2)
+    whole, again = (int((tmp_path / name / "calls-1").read_text()) for name in ("whole", "again"))
+    assert again < whole - 20
+    rows = [Store(each).read_cells().iloc[0] for each in (first + "-whole", first)]
+    assert rows[0]["test_loss"] == rows[1]["test_loss"]
+    assert Store(other).read_cells().empty
 
 
 def test_each_such_cell_is_a_pack_of_its_own_and_the_plan_says_how_it_trains():

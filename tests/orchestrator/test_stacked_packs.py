@@ -7,17 +7,15 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
 
 from orchestrator.execution import Assignment, train_pack
-from orchestrator.executor import PackEnd, PackFate
 from orchestrator.packing import Pack
 from orchestrator.planning import plan_study
-from orchestrator.run import _after_death, run_study
+from orchestrator.run import run_study
 from orchestrator.store import Store
 from orchestrator.study import Study
 from tests.orchestrator.test_run import (
@@ -322,24 +320,6 @@ def test_a_fresh_and_a_reused_worker_give_equal_rows(tmp_path):
     assert len(fresh) == 24
     both = reused[reused["cell_id"].isin(fresh["cell_id"])].reset_index(drop=True)
     pd.testing.assert_frame_equal(fresh, both)
-
-
-@pytest.mark.parametrize("own_checkpoint", [True, False])
-def test_halves_of_a_pack_that_died_go_on_where_it_was(study, tmp_path, own_checkpoint):
-    store = Store(tmp_path)
-    store.create()
-    (pack,) = plan_study(study, store).packs
-    members = [cell.cell_id for cell in pack.cells]
-    store.write_checkpoint("0123456789abcdef", members, b"of the pack that it went on from")
-    pack = replace(pack, resumes="0123456789abcdef")
-    if own_checkpoint:
-        store.write_checkpoint(pack.pack_id, members, b"its own")
-    halves = _after_death(
-        pack, PackFate(PackEnd.DIED, "killed"), store, SimpleNamespace(failures={})
-    )
-    assert [cell.cell_id for half in halves for cell in half.cells] == members
-    expected = pack.pack_id if own_checkpoint else "0123456789abcdef"
-    assert [half.resumes for half in halves] == [expected, expected]
 
 
 DRIVER = """

@@ -293,6 +293,27 @@ def test_a_worker_of_a_dead_driver_keeps_a_new_driver_out_until_its_lease_runs_o
     assert f"pid {worker.pid}" in caplog.text
 
 
+def test_a_driver_that_slept_past_its_lease_leaves_the_next_ones_alone(store: Store) -> None:
+    other = Store(store.location, lease_seconds=0.0)  # to which every lease has run out
+    with store.drive("the first"):
+        second = other.drive("the second")
+        second.__enter__()
+    beat = store.heartbeat()
+    assert beat is not None
+    assert beat.driver == "the second"
+    second.__exit__(None, None, None)
+    assert store.heartbeat() is None
+
+
+def test_the_torso_of_a_heartbeat_is_nobodys(store: Store) -> None:
+    store.create()
+    ObjectFiles(store.location).write("locks/heartbeat.json", b'{"driver": "half')
+    assert store.heartbeat() is None
+    patient = Store(store.location, lease_seconds=0.0)
+    with patient.drive("the next"):
+        pass
+
+
 def test_a_worker_that_ends_leaves_no_lease_behind(store: Store) -> None:
     with store.work("a worker with any name / at all"):
         assert len(names(store, "locks/workers")) == 1

@@ -9,13 +9,15 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from ray.exceptions import OutOfMemoryError
+from ray import cloudpickle
+from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune import TuneError
 
 from cluster.local import usable_cpus
-from orchestrator.errors import StorageError, StoreError
+from orchestrator.errors import LaunchError, StorageError, StoreError
 from orchestrator.executor import PackEnd
 from orchestrator.interrupts import Interrupts
+from orchestrator.room import RoomLostError
 from orchestrator.tune import _Watcher
 
 
@@ -57,8 +59,8 @@ def test_a_file_that_tune_cannot_write_is_an_error_of_the_storage():
         watcher.end_of_round(OSError(28, "No space left on device"))
 
 
-def test_an_error_of_tune_itself_travels():
-    with pytest.raises(TuneError, match="something else"):
+def test_an_error_of_tune_itself_is_one_of_the_launch():
+    with pytest.raises(LaunchError, match="something else"):
         _Watcher(lambda progress: None, ["a"], Interrupts()).end_of_round(
             TuneError("something else")
         )
@@ -73,9 +75,32 @@ def test_a_run_ended_by_the_memory_monitor_tells_packs_under_way_from_those_that
     error.__cause__ = OutOfMemoryError("killed")
     watcher.end_of_round(error)
     assert {pack_id: fate.end for pack_id, fate in watcher.fates.items()} == {
-        "under way": PackEnd.DIED,
-        "waiting": PackEnd.NOT_STARTED,
+        "under way": PackEnd.SUSPECTED,
+        "waiting": PackEnd.ROUND_ENDED,
     }
+
+
+def test_where_room_is_lost_all_open_packs_go_into_another_round():
+    def look(open_packs):
+        raise RoomLostError(f"{len(open_packs)} are open")
+
+    watcher = _Watcher(lambda progress: None, ["under way", "waiting"], Interrupts(), look)
+    watcher.on_trial_start(1, [], trial("under way"))
+    with pytest.raises(RoomLostError):
+        watcher.on_step_begin(1, [])
+    watcher.end_of_round(TuneError("wrapped"))
+    assert {fate.end for fate in watcher.fates.values()} == {PackEnd.ROUND_ENDED}
+    assert len(watcher.fates) == 2
+
+
+@pytest.mark.parametrize(("init_failed", "end"), [(True, PackEnd.FAULT), (False, PackEnd.DIED)])
+def test_a_worker_that_never_came_up_is_no_fault_of_its_cells(tmp_path, init_failed, end):
+    error = RayActorError(error_msg="died", actor_init_failed=init_failed)
+    (tmp_path / "error").write_bytes(cloudpickle.dumps(error))
+    watcher = _Watcher(lambda progress: None, ["a"], Interrupts())
+    failed = SimpleNamespace(config={"pack_id": "a"}, pickled_error_file=tmp_path / "error")
+    watcher.on_trial_error(1, [], failed)
+    assert watcher.fates["a"].end is end
 
 
 TWO_NODES = """

@@ -30,6 +30,7 @@ def test_packages_and_their_metadata_are_what_a_worker_needs(tmp_path):
     [
         ("a-1-cp311-cp311-linux_x86_64.whl", ["a/x.py"], "only wheels of pure Python travel"),
         ("a-1-py3-none-any.whl", ["a.so", "a-1.dist-info/R"], "holds a.so at its top"),
+        ("a-1-py3-none-any.whl", ["analysis/x.py", "orchestrator/x.py"], "scaling-study itself"),
         ("a-1-py3-none-any.whl", ["a/x.py", "a-1.data/scripts/a"], "holds a-1.data at its top"),
     ],
 )
