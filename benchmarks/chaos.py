@@ -2,13 +2,15 @@
 
     python -m benchmarks.chaos                                # 2,040 cells, 51 kills
     python -m benchmarks.chaos --cells 60 --kills 3 --seed 1
+    python -m benchmarks.chaos --cells 300 --kills 0 --heads 3
 
 Three nodes with declared CPUs and GPUs, and a head that holds nothing, run the study once in peace
 and once under kills: SIGKILL to a trial's process, to a node's daemon, with which Ray ends what
-runs there (another node joins), or to the driver (another one starts). What is killed, and how far
-the study is by then, is drawn from the seed. Exits with 1 unless every cell has one row, no durable
-row was lost or its cell trained again, and all results are those of the undisturbed run. Linux
-alone: it reads /proc.
+runs there (another node joins), or to the driver (another one starts). `--heads`: also to the
+head's control store (GCS), which then keeps its tables in RocksDB, and is started again. What is
+killed, and how far the study is by then, is drawn from the seed. Exits with 1 unless every cell has
+one row, no durable row was lost or its cell trained again, and all results are those of the
+undisturbed run. Linux alone: it reads /proc.
 """
 
 import argparse
@@ -56,6 +58,7 @@ class Kill(StrEnum):
     TRIAL = "trial"
     NODE = "node"
     DRIVER = "driver"
+    HEAD = "head"
 
 
 @dataclass(kw_only=True)
@@ -85,7 +88,9 @@ def _training(nodes: Nodes, ready: Callable[[], bool]) -> bool:
 
 
 def _strike(kind: Kill, driver: Driver, nodes: Nodes, chance: random.Random) -> None:
-    if kind is Kill.NODE:
+    if kind is Kill.HEAD:
+        nodes.restart_gcs()
+    elif kind is Kill.NODE:
         nodes.replace_one(chance)
     else:
         driver.kill()
@@ -93,15 +98,20 @@ def _strike(kind: Kill, driver: Driver, nodes: Nodes, chance: random.Random) -> 
 
 
 def disturb(
-    driver: Driver, nodes: Nodes, watch: Watch, cells: int, kills: int, seed: int, deadline: float
+    driver: Driver,
+    nodes: Nodes,
+    watch: Watch,
+    cells: int,
+    kills: Sequence[Kill],
+    seed: int,
+    deadline: float,
 ) -> Disturbance:
     """Run the study to its end, killing on the way."""
     chance = random.Random(seed)
-    order = [list(Kill)[i % len(Kill)] for i in range(kills)]
-    chance.shuffle(order)
+    order = chance.sample(kills, len(kills))
     done, began = Disturbance(), time.monotonic()
     for number, kind in enumerate(order):
-        due = (cells - LEFT) * (number + chance.random()) / kills
+        due = (cells - LEFT) * (number + chance.random()) / len(order)
         ready = partial(watch.has, due)
         if kind is Kill.TRIAL or chance.random() >= STARTING:
             ready = partial(_training, nodes, ready)
@@ -115,14 +125,16 @@ def disturb(
             _strike(kind, driver, nodes, chance)
         done.kills[kind] += struck
         seconds = time.monotonic() - began
-        print(f"{number + 1} of {kills}: {kind}, {rows} rows, {seconds:.0f} s", file=sys.stderr)
+        print(
+            f"{number + 1} of {len(order)}: {kind}, {rows} rows, {seconds:.0f} s", file=sys.stderr
+        )
     wait_until(lambda: False, driver, deadline)
     done.driver_starts, done.driver_ends = driver.starts, driver.idle_starts
     done.seconds = time.monotonic() - began
     return done
 
 
-def chaos(folder: Path, cells: int, kills: int, seed: int, minutes: float) -> list[str]:
+def chaos(folder: Path, cells: int, kills: Sequence[Kill], seed: int, minutes: float) -> list[str]:
     """Run the study in peace and under kills, print the table, and return what is wrong."""
     deadline = time.monotonic() + 60 * minutes
     study, log = folder / "study.yaml", folder / "trainings"
@@ -130,7 +142,7 @@ def chaos(folder: Path, cells: int, kills: int, seed: int, minutes: float) -> li
     study.write_text(study_text(cells))
     with Nodes() as nodes:
         with Driver(study, peaceful, nodes.address) as driver:
-            peace = disturb(driver, nodes, Watch(peaceful), cells, 0, seed, deadline)
+            peace = disturb(driver, nodes, Watch(peaceful), cells, [], seed, deadline)
         log.rename(folder / "trainings-in-peace")
         watch = Watch(disturbed)
         with Driver(study, disturbed, nodes.address) as driver:
@@ -144,8 +156,8 @@ def chaos(folder: Path, cells: int, kills: int, seed: int, minutes: float) -> li
     )
     print_table(["what", "figure"], _lines(cells, war, peace, len(begun), found))
     faults = found.faults()
-    if war.kills.total() < kills:
-        faults.append(f"{war.kills.total()} kills instead of {kills}: the study ended before")
+    if war.kills.total() < len(kills):
+        faults.append(f"{war.kills.total()} kills instead of {len(kills)}: the study ended before")
     return faults
 
 
@@ -173,13 +185,14 @@ def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cells", type=int, default=2040)
-    parser.add_argument("--kills", type=int, default=51, help="a third of each kind")
+    parser.add_argument("--kills", type=int, default=51, help="a third of each kind but heads")
+    parser.add_argument("--heads", type=int, default=0, help="kills of the head's control store")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=90.0, help="give up after so many")
     parser.add_argument("--keep", action="store_true", help="keep stores and logs")
     options = parser.parse_args()
-    if options.cells < 6 or options.kills < 0:
-        parser.error("--cells is at least 6, one of each point, and --kills at least 0")
+    if options.cells < 6 or min(options.kills, options.heads) < 0:
+        parser.error("--cells is at least 6, one of each point; --kills, --heads at least 0")
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # as an end, with `finally`
     # Ray puts sockets into it, whose paths are at most 107 bytes long.
     folder = Path(tempfile.mkdtemp(prefix="ch-"))
@@ -191,8 +204,12 @@ def main() -> None:
         "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
         TRAININGS: str(folder / "trainings"),
     }
+    if options.heads:
+        os.environ |= {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(folder / "gcs")}
+    others = (Kill.TRIAL, Kill.NODE, Kill.DRIVER)
+    kills = [others[i % len(others)] for i in range(options.kills)] + [Kill.HEAD] * options.heads
     try:
-        faults = chaos(folder, options.cells, options.kills, options.seed, options.minutes)
+        faults = chaos(folder, options.cells, kills, options.seed, options.minutes)
     except ChaosError as error:
         faults = [str(error)]
     if faults or options.keep:

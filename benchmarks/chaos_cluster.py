@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ NODES = 3
 CPUS_A_NODE, GPUS_A_NODE = 2, 1
 ADD_ATTEMPTS = 3
 """Starts of a node: Ray gives up on one after 30 s, which a busy machine may take."""
+GCS_AWAY_SECONDS = 5.0
+"""From the death of the head's control store to the start of the next one."""
 MOST_IDLE_STARTS = 10
 """Drivers that may end badly by themselves before the test gives up."""
 
@@ -104,6 +107,13 @@ class Nodes(AbstractContextManager["Nodes"]):
         self._ended.update(_children([_raylet(node)]))
         self._cluster.remove_node(node, allow_graceful=False)
         self._add()
+
+    def restart_gcs(self) -> None:
+        """Kill the head's control store, with what it has in memory, and start another one."""
+        head = self._cluster.head_node
+        head.kill_gcs_server()
+        time.sleep(GCS_AWAY_SECONDS)
+        head.start_gcs_server()
 
     def _add(self) -> None:
         for attempt in range(1, ADD_ATTEMPTS + 1):
