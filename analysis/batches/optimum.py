@@ -23,6 +23,7 @@ from analysis import columns
 from analysis.batches.batch_grid import BatchGrid, arrange_batch_grid
 from analysis.batches.collapse import Curves, common_shape
 from analysis.batches.grid_phase import vertex_bias
+from analysis.batches.moderated import moderate, variance_prior
 from analysis.batches.parabola import parabola_vertex
 from analysis.errors import FitError
 
@@ -41,8 +42,6 @@ BatchForm = Literal["B", "B/(1-B/N)"]
 ALPHA = 0.05
 """Chance that a group's truly best batch size is called worse than another."""
 PLATEAU_OCTAVES = 2.0
-OWN_FREEDOM = 4
-"""Degrees of freedom at which a group's own noise weighs as much as the pooled one."""
 SHAPE_GROUPS = 8
 """Groups that can tell their common shape: with fewer, a shape fitted to noise would move optima
 more than the grid's phase does."""
@@ -91,7 +90,8 @@ class Peaks:
     noise_freedom: int
     """Degrees of freedom of `noise`."""
     group_noise: Floats
-    """(G,) the same of each group, drawn towards the pooled one where it has few runs."""
+    """(G,) that of each group's best batch size and its neighbours, on which its vertex rests,
+    drawn towards what all groups have there."""
     corrected_by: int
     """Groups whose common shape corrected the estimates for the grid's phase; 0: they are not."""
 
@@ -131,12 +131,14 @@ def optimal_batch_sizes(
     """Return one row per group: its label, bounds and optimal batch size.
 
     A batch size belongs to the set S of the best unless its mean error, paired by seed, exceeds
-    the smallest one at level `alpha`, Bonferroni over the batch sizes, by Student's t with the
-    residual variance pooled over all groups. Batch sizes across the cliff (error above the best
-    by more than half the way to chance) are worse or not like any other, but their spread (wild
-    at the cliff, none at chance) does not enter the pooled variance, and no parabola rests on
-    them. Where S touches an edge of the grid the bound on that side is infinite, elsewhere it
-    is the nearest batch size known to be worse.
+    the smallest one at level `alpha`, Bonferroni over the batch sizes, by Smyth's moderated t: the
+    variance of its differences is drawn towards what all batch sizes of all groups have, the less
+    the more these vary. Runs near the cliff scatter a hundred times as much as those at the
+    optimum in real curves, and one variance for all would find no batch size worse than another.
+    Batch sizes across the cliff (error above the best by more than half the way to chance) are
+    worse or not like any other, but their spread (wild at the cliff, none at chance) does not
+    enter what is common, and no parabola rests on them. Where S touches an edge of the grid the
+    bound on that side is infinite, elsewhere it is the nearest batch size known to be worse.
 
     An interior optimum is the vertex of the least-squares parabola in log₂B over ±1 octave. On
     a 2× grid that is an exact 3-point parabola, whose bias on an asymmetric curve depends on
@@ -146,10 +148,6 @@ def optimal_batch_sizes(
     does any group whose set S reaches down to the cliff: whether it has a vertex depends on its
     noise, and those that do lie too high (with a cliff of its own law, N's exponent was .03 off;
     .013 so).
-
-    The pooled variance takes the noise to be of one size in all groups. Where it shrinks with
-    the error, quiet groups become plateaus: blind, not wrong. The log of the error as `y`, with
-    that of chance as `chance_error`, then sees more.
 
     Args:
         cells: one row per run, with the final-step error; diverged runs at chance.
@@ -202,9 +200,8 @@ def find_peaks(
     squares, freedoms = _residual_squares(grid.errors, learned[0])
     freedom = int(freedoms.sum())
     variance = float(squares.sum()) / max(freedom, 1)
-    of_group = (squares + OWN_FREEDOM * variance) / (freedoms + OWN_FREEDOM)
-    critical = _critical_difference(variance, freedom, len(grid.seeds), present, alpha)
-    in_set = present & ~(mean[0] - lowest[0] > critical)
+    worse = _worse_than_best(grid.errors, best[0], learned[0], present, alpha)
+    in_set = present & ~worse
     count = present.sum(axis=-1)
     first = in_set.argmax(axis=-1)
     last = in_set.shape[-1] - 1 - in_set[:, ::-1].argmax(axis=-1)
@@ -232,7 +229,7 @@ def find_peaks(
         learned=learned,
         noise=float(np.sqrt(variance / len(grid.seeds))) if freedom else np.nan,
         noise_freedom=freedom,
-        group_noise=np.sqrt(of_group / len(grid.seeds)),
+        group_noise=_noise_by_the_best(grid.errors, learned[0], best[0]),
         corrected_by=0,
     )
     return _corrected(peaks)
@@ -317,15 +314,41 @@ def _residual_squares(errors: Floats, learned: NDArray[np.bool_]) -> tuple[Float
     return squares.clip(min=0), (seeds - 1.0) * (number - 1)
 
 
-def _critical_difference(
-    variance: float, freedom: int, seeds: int, present: NDArray[np.bool_], alpha: float
+def _noise_by_the_best(
+    errors: Floats, learned: NDArray[np.bool_], best: NDArray[np.intp]
 ) -> Floats:
-    """Return (G, 1) excesses over the best mean beyond which a batch size is worse.
+    """Return (G,) standard deviations of a mean error about the best; NaN for one seed."""
+    place = np.arange(learned.shape[-1])
+    squares, freedoms = _residual_squares(errors, learned & (abs(place - best[:, None]) <= 1))
+    if not freedoms.any():
+        return np.full(len(best), np.nan)
+    own = np.divide(squares, freedoms, out=np.full(len(best), np.nan), where=freedoms > 0)
+    moderated, _ = moderate(np.nan_to_num(own), freedoms, *variance_prior(own, freedoms))
+    return np.asarray(np.sqrt(moderated / len(errors)))
 
-    Infinite where the variance cannot be measured (one seed): nothing is then known to be worse.
+
+def _worse_than_best(
+    errors: Floats,
+    best: NDArray[np.intp],
+    learned: NDArray[np.bool_],
+    present: NDArray[np.bool_],
+    alpha: float,
+) -> NDArray[np.bool_]:
+    """Return (G, K) which batch sizes are worse than the best, by moderated t, paired by seed.
+
+    None is where the variance cannot be measured (one seed).
     """
-    if not freedom:
-        return np.full((len(present), 1), np.inf)
-    comparisons = np.maximum(present.sum(axis=-1) - 1, 1)
-    quantile = stdtrit(freedom, 1 - alpha / comparisons)
-    return np.asarray(quantile * np.sqrt(2 * variance / seeds))[:, None]
+    seeds = len(errors)
+    if seeds < 2:
+        return np.zeros_like(present)
+    groups = np.arange(len(best))
+    paired = errors - errors[:, groups, best][:, :, None]
+    others = present.copy()
+    others[groups, best] = False
+    with np.errstate(invalid="ignore"):
+        excess, variance = paired.mean(axis=0), paired.var(axis=0, ddof=1)
+    prior, prior_freedom = variance_prior(variance[others & learned], seeds - 1)
+    moderated, freedom = moderate(variance, seeds - 1, prior, prior_freedom)
+    comparisons = np.maximum(others.sum(axis=-1), 1)
+    quantile = stdtrit(freedom, 1 - alpha / comparisons[:, None])
+    return np.asarray(others & (excess > quantile * np.sqrt(moderated / seeds)))

@@ -146,8 +146,9 @@ def curves_of_pilot(
     """Return curves like those of a pilot's table, under the store's names of columns.
 
     Of each group, height and level are those of the nearest group of the pilot, in octaves of the
-    factors; where that one is flat, so is this. Noise is the pilot's, pooled. The optimum is the
-    mean of the pilot's, at the mean of their factors. Raises `FitError` for a pilot with fewer
+    factors; where that one is flat, so is this. Noise is that of the pilot's best batch sizes and
+    their neighbours, of the median curve: towards a cliff there may be far more. The optimum is
+    the mean of the pilot's, at the mean of their factors. Raises `FitError` for a pilot with fewer
     than 8 curves that have an optimum, or fewer than 2 seeds: it shows no shape.
     """
     arranged = arrange_batch_grid(
@@ -160,7 +161,7 @@ def curves_of_pilot(
         chance_error=chance_error,
     )
     peaks = find_peaks(arranged, np.ones((1, len(arranged.seeds)), dtype=bool))
-    noise = peaks.noise * math.sqrt(len(arranged.seeds))
+    noise = float(np.median(peaks.group_noise)) * math.sqrt(len(arranged.seeds))
     _check_pilot(peaks, noise)
     common = common_shape(peaks.curves(0), peaks.centre[0])
     octaves = factor_octaves(arranged.groups, *FACTORS)
@@ -192,7 +193,7 @@ def _said_of_pilot(arranged: BatchGrid, peaks: Peaks, common: Collapse, noise: f
         f"Curves have the shape that {curves} of the pilot's {len(peaks.label)} curves share "
         f"({flat} are flat), each with height and level of the pilot's nearest; beyond its window "
         "they go on straight. Noise is independent in each run, of the pilot's standard deviation "
-        f"{noise:.2g} ({len(arranged.seeds)} seeds)."
+        f"{noise:.2g} by its best batch sizes ({len(arranged.seeds)} seeds)."
     )
 
 

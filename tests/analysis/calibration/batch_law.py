@@ -56,7 +56,8 @@ class Kind(NamedTuple):
 
 
 def _margins() -> list[Kind]:
-    strata = [(kind, seeds) for kind in Noise for seeds in (5, 10)]
+    noises = [kind for kind in Noise if kind is not Noise.RISING]
+    strata = [(kind, seeds) for kind in noises for seeds in (5, 10)]
     return [
         Kind(
             f"at {truth:g}",
@@ -69,10 +70,14 @@ def _margins() -> list[Kind]:
 
 
 ONE = Curves(truth=(1, 1, 1), noise=0.008)
+RISING = replace(ONE, noise=0.004, kind=Noise.RISING)
+"""Some thirty times as noisy at the small batch sizes as at the optimum."""
 KINDS = (
     *_margins(),
     Kind("at 1, 4 levels × 5 seeds, noise .008", ONE, 4),
     Kind("at 1, 6 levels × 5 seeds, noise .012", replace(ONE, levels=6, noise=0.012), 20),
+    Kind("at 1, noise rising with the error", RISING, RARE),
+    Kind("at .85, noise rising with the error", replace(RISING, truth=(0.85,) * 3), RARE),
     Kind("at (1, 0, 1)", replace(ONE, truth=(1, 0, 1)), RARE),
     Kind("at (½, ½, ½)", replace(ONE, truth=(0.5,) * 3), RARE),
     Kind("at 1, cliff as (1, 0, 1)", replace(ONE, cliff=(1, 0, 1)), RARE),
