@@ -121,10 +121,12 @@ class Collapse:
     def points(self, curves: Curves) -> dict[str, NDArray[Any]]:
         """Return the points that count, one after the other, as they lie on the shape.
 
+        Where all curves are flat and none has a height, there are none.
+
         Keys: `group`, `log2_batch`, `mean_error`, `octaves_from_optimum` (by the law, over the
         group's width), `scaled_error` (less the group's level, over its height), `shape` (there).
         """
-        group, place = np.nonzero(curves.counts)
+        group, place = np.nonzero(curves.counts & (self.height > 0)[:, None])
         octave, mean = curves.octave[group, place], curves.mean[group, place]
         u = (octave - self.origin[group]) / self.width[group]
         shape = self.shape.value(u) - self.shape.value(np.array(self.shape.lowest))

@@ -70,8 +70,8 @@ def test_standard_errors_are_those_of_whole_analyses_without_each_seed() -> None
     )
     expected = np.sqrt(4 / 5 * ((left_out - left_out.mean(axis=0)) ** 2).sum(axis=0))
     assert set(law.optima.label) == {OptimumLabel.INTERIOR}  # labels are those of all seeds
-    # 15 %: each analysis corrects the grid's phase by a shape of its own
-    np.testing.assert_allclose(law.exponents.standard_error, expected, rtol=0.15)
+    # 20 %: each analysis corrects the grid's phase by a shape and a noise of its own
+    np.testing.assert_allclose(law.exponents.standard_error, expected, rtol=0.2)
     half = stats.t.ppf(0.975, 4) * law.exponents.standard_error
     np.testing.assert_allclose(law.conf_int().upper - law.exponents.exponent, half, rtol=1e-4)
 

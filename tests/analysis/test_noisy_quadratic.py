@@ -52,13 +52,13 @@ def test_a_slope_between_mere_bounds_has_no_interval_and_no_verdict(
     noisy_quadratic: tuple[Floats, pd.DataFrame],
 ) -> None:
     _, cells = noisy_quadratic
-    noise = np.random.default_rng(1).normal(0, 0.02, len(cells))
-    # noise proportional to the risk, which falls with N: all but the loudest N are plateaus
-    law = check_batch_size_law(cells.assign(y=cells.y * np.exp(noise)), y="y")
-    assert law.optima.log2_optimum.notna().groupby(law.optima.train_examples).any().sum() < 3
+    # factors of 4 between batch sizes admit no parabola: beyond the two smallest N, bounds alone
+    coarse = np.isclose(np.log2(cells.batch_size) % 2, 0)
+    law = check_batch_size_law(cells[coarse | (cells.train_examples <= 8192)], y="y")
+    assert law.optima.log2_optimum.notna().groupby(law.optima.train_examples).any().sum() == 2
     assert np.isinf(law.exponents.standard_error["train_examples"])
-    assert set(law.verdicts.values()) <= {Verdict.UNIDENTIFIED, Verdict.CENSORED}
-    assert law.momentum_equivalence["verdict"] is Verdict.UNIDENTIFIED
+    assert law.verdicts["train_examples"] is Verdict.UNIDENTIFIED
+    assert law.verdicts["joint"] is Verdict.UNIDENTIFIED
 
 
 def test_a_coarse_grid_on_curves_of_several_shapes_is_mended_in_part_and_flagged(
