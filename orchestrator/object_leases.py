@@ -51,9 +51,10 @@ class ObjectLeases(Locks):
             with renewer:
                 yield renewer
         finally:
-            holder = self._read(HEARTBEAT)  # another driver, where this one slept past its lease
-            if holder is not None and holder.token == heartbeat.token:
-                self._files.delete(HEARTBEAT)
+            if renewer.lost is None:
+                holder = self._read(HEARTBEAT)  # another driver, where this one slept long
+                if holder is not None and holder.token == heartbeat.token:
+                    self._files.delete(HEARTBEAT)
 
     @override
     @contextmanager

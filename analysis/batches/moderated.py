@@ -41,11 +41,13 @@ def variance_prior(variances: Floats, freedom: Floats | int) -> tuple[float, flo
 def moderate(
     variances: Floats, freedom: Floats | int, prior: float, prior_freedom: float
 ) -> tuple[Floats, Floats]:
-    """Return the variances drawn towards `prior`, and their degrees of freedom."""
+    """Return the variances drawn towards `prior`, and their degrees of freedom; NaN without any."""
     both = np.broadcast_to(freedom, variances.shape) + prior_freedom
     if np.isinf(prior_freedom):
         return np.full_like(variances, prior), both
-    return (freedom * variances + prior_freedom * prior) / both, both
+    drawn = np.full_like(variances, np.nan)
+    np.divide(freedom * variances + prior_freedom * prior, both, out=drawn, where=both > 0)
+    return drawn, both
 
 
 def _inverse_trigamma(value: float) -> float:

@@ -49,6 +49,9 @@ def test_one_sample_has_nothing_in_common_with_others():
     assert variance_prior(np.array([0.02]), FREEDOM) == (0.0, 0.0)
     drawn, both = moderate(np.array([0.02]), FREEDOM, 0.0, 0.0)
     assert (drawn[0], both[0]) == (0.02, FREEDOM)
+    drawn, _ = moderate(np.array([0.0, 0.02]), np.array([0, FREEDOM]), 0.0, 0.0)
+    assert np.isnan(drawn[0])
+    assert drawn[1] == 0.02
 
 
 def test_samples_may_have_different_degrees_of_freedom():
