@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.chaos_study import Training
 from orchestrator import Store
-from orchestrator.schema import HOW_IT_WENT
+from orchestrator.storage.schema import HOW_IT_WENT
 
 Row = tuple[str, int]
 """`cell_id`, and `started_at` in nanoseconds: another training of the cell has another."""

@@ -21,7 +21,7 @@ from typing_extensions import override
 from cluster.capacity import TrialResources
 from orchestrator import Study, run_study
 from orchestrator.errors import StudyError
-from orchestrator.yaml_lines import dump
+from orchestrator.study_file.yaml_lines import dump
 from workloads import AxisValues
 from workloads.digits import Digits
 from workloads.streams import stream
@@ -123,7 +123,7 @@ def drive() -> None:
     asked for a share of a GPU beside the trial's CPU. GPUs that are only declared schedule trials
     and hide devices from them, but nothing can be trained on them, and so the study asks for none.
     """
-    from orchestrator import tune
+    from orchestrator.running import tune
 
     def bundle(resources: TrialResources) -> dict[str, float]:
         return {"CPU": resources.cpus, "GPU": GPU_SHARE}

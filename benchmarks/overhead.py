@@ -156,7 +156,7 @@ def measure_planning(cells: int, repetitions: int) -> list[Measured]:
 
 def cell_row(cell_id: str, pack_id: str, number: int) -> dict[str, Any]:
     """Return a row with a plausible value in every column of `cells`."""
-    from orchestrator.schema import COUNT, NUMBER, SCHEMAS, TEXT, TIME, Table
+    from orchestrator.storage.schema import COUNT, NUMBER, SCHEMAS, TEXT, TIME, Table
 
     plausible = {TEXT: "some text", COUNT: number, NUMBER: number / 7, TIME: datetime.now(UTC)}
     row = {column.name: plausible[column.type] for column in SCHEMAS[Table.CELLS]}
@@ -197,7 +197,7 @@ def plain_write(folder: Path, pack_id: str, cells: Rows, curves: Rows) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from orchestrator.schema import SCHEMAS, Table
+    from orchestrator.storage.schema import SCHEMAS, Table
 
     for table, rows in ((Table.CELLS, cells), (Table.CURVES, curves)):
         (folder / table).mkdir(parents=True, exist_ok=True)
@@ -343,7 +343,7 @@ def study_lines(minutes: float) -> Iterator[list[str]]:
     import pandas as pd
 
     from cluster.local import usable_cpus
-    from orchestrator.yaml_lines import dump
+    from orchestrator.study_file.yaml_lines import dump
 
     slots, points = usable_cpus(), 2 * 2 * 6 * 7
     seeds = max(1, round(60 * minutes * slots / CELL_SECONDS / points))

@@ -41,8 +41,9 @@ def rows_of_run(folder: Path) -> tuple[pd.DataFrame, list[str]]:
 
     from benchmarks.simulation_run import Sleeper
     from cluster.capacity import TrialResources
-    from orchestrator import Store, Study, run_study, tune
+    from orchestrator import Store, Study, run_study
     from orchestrator.errors import PlanError
+    from orchestrator.running import tune
 
     def bundle(resources: TrialResources) -> dict[str, float]:
         held = resources.bundle()

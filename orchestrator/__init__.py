@@ -11,19 +11,19 @@ from orchestrator.shadowing import refuse_shadowed_packages
 
 if TYPE_CHECKING:
     from orchestrator.planning import Plan, plan_study
-    from orchestrator.run import RunReport, run_study
-    from orchestrator.store import Store
-    from orchestrator.study import Study
+    from orchestrator.running.run import RunReport, run_study
+    from orchestrator.storage.store import Store
+    from orchestrator.study_file.study import Study
 
 __all__ = ["Plan", "RunReport", "Store", "Study", "plan_study", "run_study"]
 
 _HOMES = {
     "Plan": "orchestrator.planning",
-    "RunReport": "orchestrator.run",
-    "Store": "orchestrator.store",
-    "Study": "orchestrator.study",
+    "RunReport": "orchestrator.running.run",
+    "Store": "orchestrator.storage.store",
+    "Study": "orchestrator.study_file.study",
     "plan_study": "orchestrator.planning",
-    "run_study": "orchestrator.run",
+    "run_study": "orchestrator.running.run",
 }
 
 

@@ -22,14 +22,14 @@ from rich.console import Console
 
 from cluster.renderers import Backend
 from orchestrator.errors import LaunchError, RequestError, StoreError, StudyError
-from orchestrator.interrupts import kept_interrupts
 from orchestrator.logs import LogFormat, configure_logs, tells_json
+from orchestrator.running.interrupts import kept_interrupts
 from orchestrator.shadowing import refuse_shadowed_packages
 
 if TYPE_CHECKING:
     from orchestrator.job import JobEnd
-    from orchestrator.store import Store
-    from orchestrator.study import Study
+    from orchestrator.storage.store import Store
+    from orchestrator.study_file.study import Study
 
 __all__ = ["app", "main"]
 
@@ -118,7 +118,7 @@ def plan(
         from orchestrator.forecast import Power, study_limits, study_power
         from orchestrator.planning import plan_study
         from orchestrator.rendering import plan_document, plan_tables
-        from orchestrator.store import Store
+        from orchestrator.storage.store import Store
 
         loaded = _load(study)
         opened = Store(store or _default_store(loaded))
@@ -164,7 +164,7 @@ def run(
     with _reporting() as show:
         from orchestrator.progress import ProgressDisplay
         from orchestrator.rendering import run_document, run_lines
-        from orchestrator.run import run_study
+        from orchestrator.running.run import run_study
 
         loaded = _load(study)
         location = store or _default_store(loaded)
@@ -395,7 +395,7 @@ def check(
         from cluster.health import faults
         from orchestrator.cluster_check import check_cluster
         from orchestrator.rendering import health_document, health_lines
-        from orchestrator.store import Store
+        from orchestrator.storage.store import Store
 
         reports, driver = check_cluster(address, Store(store))
         found = faults(reports, driver)
@@ -430,13 +430,13 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _load(path: Path) -> "Study":
-    from orchestrator.study import Study
+    from orchestrator.study_file.study import Study
 
     return Study.from_file(path)
 
 
 def _existing_store(location: str) -> "Store":
-    from orchestrator.store import Store
+    from orchestrator.storage.store import Store
 
     store = Store(location)
     if not store.exists():

@@ -13,8 +13,8 @@ from ray.exceptions import RayError
 from cluster.health import NodeReport
 from orchestrator.errors import LaunchError, StoreError
 from orchestrator.nodes import alive_nodes, answers, on
-from orchestrator.store import Store
-from orchestrator.tune import RayExecutor
+from orchestrator.running.tune import RayExecutor
+from orchestrator.storage.store import Store
 from orchestrator.versions import installed_versions
 
 __all__ = ["check_cluster"]

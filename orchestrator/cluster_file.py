@@ -33,11 +33,11 @@ from cluster.description import (
 )
 from cluster.errors import DescriptionError
 from cluster.renderers import RENDERERS, Backend
-from orchestrator.axes import shown
 from orchestrator.errors import RequestError
-from orchestrator.study import Study
-from orchestrator.validation import Spec, checked, place
-from orchestrator.yaml_lines import Document, FileKind, KeyPath, read_text
+from orchestrator.study_file.axes import shown
+from orchestrator.study_file.study import Study
+from orchestrator.study_file.validation import Spec, checked, place
+from orchestrator.study_file.yaml_lines import Document, FileKind, KeyPath, read_text
 
 __all__ = ["description_from_text", "render_cluster", "write_rendered"]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from cluster.health import version_faults
 from orchestrator.errors import LaunchError, StoreError
-from orchestrator.store import Store
+from orchestrator.storage.store import Store
 from orchestrator.versions import installed_versions
 
 __all__ = ["Expected", "require_fitness"]

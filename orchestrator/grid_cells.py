@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
 
-from orchestrator.budget import BudgetError
 from orchestrator.cell import Cell, WorkloadAxes
-from orchestrator.constraint import ConstraintError
 from orchestrator.errors import PlanError, StudyFileError
-from orchestrator.study import Grid, Study
+from orchestrator.study_file.budget import BudgetError
+from orchestrator.study_file.constraint import ConstraintError
+from orchestrator.study_file.study import Grid, Study
 from workloads.axis import AxisValue
 from workloads.base import BaseWorkload
 from workloads.data.data_set import MissingDataError

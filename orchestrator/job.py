@@ -27,9 +27,9 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from cluster.credentials import SETTLED_VARIABLES, looks_like_credential
 from orchestrator.errors import LaunchError, RequestError
-from orchestrator.filesystem import is_uri, resolve_location
-from orchestrator.study import Study
-from orchestrator.tune import WORKER_ENVIRONMENT
+from orchestrator.running.tune import WORKER_ENVIRONMENT
+from orchestrator.storage.filesystem import is_uri, resolve_location
+from orchestrator.study_file.study import Study
 from orchestrator.wheels import unpacked
 
 __all__ = ["JobEnd", "JobRequest", "StudyJob", "submit_study"]

@@ -13,7 +13,7 @@ from functools import cached_property
 
 from cluster.capacity import TrialResources
 from orchestrator.cell import Cell, canonical_json
-from orchestrator.resources import Resources
+from orchestrator.study_file.resources import Resources
 from workloads.axis import AxisValue
 from workloads.base import ModelCost
 from workloads.cost import training_flops

@@ -19,8 +19,8 @@ from orchestrator.cell import Cell, WorkloadAxes
 from orchestrator.errors import PlanError
 from orchestrator.grid_cells import grid_cells, usable
 from orchestrator.packing import Pack, Shape, assumed_seconds, make_packs
-from orchestrator.store import Store
-from orchestrator.study import Study
+from orchestrator.storage.store import Store
+from orchestrator.study_file.study import Study
 from orchestrator.torch_threads import one_torch_thread
 from workloads.axis import AxisValue
 from workloads.base import BaseWorkload, ModelCost, SetSizes

@@ -13,7 +13,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from orchestrator.run import Tally
+from orchestrator.running.run import Tally
 
 __all__ = ["ProgressDisplay"]
 

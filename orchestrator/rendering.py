@@ -11,8 +11,8 @@ from rich.table import Table
 from cluster.health import NodeReport
 from orchestrator.forecast import GridForecast
 from orchestrator.planning import Plan, ShapePath
-from orchestrator.run import RunReport
-from orchestrator.store import Store
+from orchestrator.running.run import RunReport
+from orchestrator.storage.store import Store
 from workloads.axis import Axis
 from workloads.registry import find_workload, workload_names
 

@@ -19,7 +19,7 @@ import torch
 from cluster.local import usable_cpus
 from orchestrator.cell import Cell, canonical_json
 from orchestrator.packing import Pack, Shape
-from orchestrator.store import Store
+from orchestrator.storage.store import Store
 from workloads.base import Workload
 from workloads.training.lockstep import Lockstep
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from orchestrator.study import Study
+from orchestrator.study_file.study import Study
 from tests.analysis.stores import batch_law_cells, learning_curve_cells, write_store
 
 ROOT = Path(__file__).parents[1]

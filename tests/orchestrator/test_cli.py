@@ -204,7 +204,7 @@ def test_a_workload_whose_data_is_missing_exits_2_and_names_it(folder, monkeypat
         def data(self, axes):
             raise FileNotFoundError("no such data set: mnist")
 
-    monkeypatch.setattr("orchestrator.study.find_workload", lambda name: Missing())
+    monkeypatch.setattr("orchestrator.study_file.study.find_workload", lambda name: Missing())
     (folder / "study.yaml").write_text(STUDY.replace("workload: digits", "workload: missing"))
     result = run(command, "study.yaml", "--store", "store")
     assert result.exit_code == 2
@@ -244,7 +244,7 @@ def test_a_users_own_analysis_py_is_named(command_line, tmp_path):
 
 
 def test_a_locked_store_exits_3_and_names_the_driver(folder):
-    from orchestrator.store import Store
+    from orchestrator.storage.store import Store
 
     store = Store(folder / "store")
     store.create()

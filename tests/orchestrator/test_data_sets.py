@@ -85,7 +85,7 @@ def test_a_study_of_missing_data_exits_2_before_anything_starts(folder, monkeypa
             MNIST.paths()
             raise AssertionError("found")
 
-    monkeypatch.setattr("orchestrator.study.find_workload", lambda name: OnMnist())
+    monkeypatch.setattr("orchestrator.study_file.study.find_workload", lambda name: OnMnist())
     (folder / "study.yaml").write_text(STUDY.replace("workload: digits", "workload: on_mnist"))
     result = run(command, "study.yaml", "--store", "store")
     assert result.exit_code == 2

@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from analysis import Verdict, check_batch_size_law, load_cells
-from orchestrator.run import run_study
-from orchestrator.study import Study
+from orchestrator.running.run import run_study
+from orchestrator.study_file.study import Study
 from tests.workloads.needed_data import needs
 from workloads.data.catalogue import (
     CMUDICT,

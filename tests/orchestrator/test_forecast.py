@@ -13,7 +13,7 @@ from analysis.errors import FitError
 from orchestrator import forecast
 from orchestrator.forecast import Power, study_limits, study_power
 from orchestrator.planning import plan_study
-from orchestrator.study import Study
+from orchestrator.study_file.study import Study
 from tests.analysis.stores import batch_law_cells, learning_curve_cells, write_store
 from tests.orchestrator.test_cli import run
 

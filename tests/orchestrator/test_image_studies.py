@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from orchestrator.planning import plan_study
-from orchestrator.study import Study
+from orchestrator.study_file.study import Study
 from tests.workloads.needed_data import needs
 from workloads.data.catalogue import FASHION_MNIST
 

@@ -11,8 +11,8 @@ import pytest
 
 from orchestrator.new_workload import new_workload
 from orchestrator.planning import plan_study
-from orchestrator.store import Store
-from orchestrator.study import Study
+from orchestrator.storage.store import Store
+from orchestrator.study_file.study import Study
 from tests.orchestrator.test_cli import run
 from workloads.registry import contract_faults
 

@@ -14,9 +14,9 @@ from orchestrator.cell import Cell
 from orchestrator.errors import PlanError, StudyFileError
 from orchestrator.grid_cells import grid_cells
 from orchestrator.planning import plan_study, refreshed
-from orchestrator.run import run_study
-from orchestrator.store import Store
-from orchestrator.study import Study
+from orchestrator.running.run import run_study
+from orchestrator.storage.store import Store
+from orchestrator.study_file.study import Study
 from workloads.axis import Axis, AxisKind
 from workloads.base import Data, Split
 from workloads.digits import Digits

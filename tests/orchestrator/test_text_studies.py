@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.study import Study
+from orchestrator.study_file.study import Study
 from workloads.base import Workload
 from workloads.text.language import CharactersLstm
 from workloads.text.pronunciation import PronunciationLstm

@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.forecast import study_limits
 from orchestrator.planning import plan_study
-from orchestrator.study import Study
+from orchestrator.study_file.study import Study
 from tests.workloads.needed_data import needs
 from workloads import register
 from workloads.data.catalogue import FESTVOX_RU

@@ -1,0 +1,1 @@
+"""The study file and its small languages: axes, budgets, constraints, resources."""
