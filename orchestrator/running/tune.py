@@ -27,6 +27,7 @@ from orchestrator.packing import Pack
 from orchestrator.running.execution import Assignment
 from orchestrator.running.executor import Executor, PackEnd, PackFate
 from orchestrator.running.interrupts import Interrupts, kept_interrupts
+from orchestrator.running.order import LongestFirst
 from orchestrator.running.pack_rows import PackProgress
 from orchestrator.running.room import Room, RoomLostError
 from orchestrator.running.trial import WorkersLostError, progress_of, run_trial
@@ -225,7 +226,11 @@ class RayExecutor(Executor):
                 tune.Tuner(
                     tune.with_resources(trainable, resources),
                     param_space={"pack_id": tune.grid_search([pack.pack_id for pack in packs])},
-                    tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=at_once),
+                    tune_config=tune.TuneConfig(
+                        scheduler=LongestFirst(),  # type: ignore[no-untyped-call]
+                        reuse_actors=True,
+                        max_concurrent_trials=at_once,
+                    ),
                     run_config=tune.RunConfig(
                         name="trials",
                         storage_path=root,

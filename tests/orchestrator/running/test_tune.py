@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import time
+from collections import Counter
 from dataclasses import replace
 from importlib.metadata import version
 from types import SimpleNamespace
@@ -203,6 +205,61 @@ def test_cells_wait_for_a_node_that_joins_and_hold_up_no_others(
         driver.kill()
     assert driver.returncode == 0, rest
     assert len(pd.read_parquet(tmp_path / "store" / "cells")) == 4
+
+
+SLOW_PACKS = """
+import os, sys, time
+from pathlib import Path
+from orchestrator import Study, run_study
+from workloads.digits import Digits
+
+store, log, address = sys.argv[1:]
+
+class Slow(Digits):
+    name = "slow"
+    version = 1
+    stackable = False
+
+    def training_targets(self, targets, axes, stream):
+        with Path(log).open("a") as file:
+            file.write(f"{os.getpid()} {len(targets)}\\n")
+        time.sleep(1.0)  # less than a worker takes to start
+        return super().training_targets(targets, axes, stream)
+
+grid = {"dataset_fraction": 0.125, "model_size": 4, "learning_rate": 0.1, "budget": {"steps": 1}}
+grid["batch_size"] = list(range(1, 41))  # each a shape of its own, and so a trial
+study = Study.from_dict({"name": "slow", "seeds": 1, "grids": {"all": grid}}, Slow())
+sys.exit(not run_study(study, store, address=address).all_done)
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_a_node_that_joins_late_trains_packs_shorter_than_its_workers_start(
+    command_line, real_cluster, tmp_path
+):
+    cluster = real_cluster(num_cpus=1)
+    script, log = tmp_path / "slow_packs.py", tmp_path / "log"
+    script.write_text(SLOW_PACKS)
+    driver = subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path / "store"), str(log), cluster.address],
+        env=command_line.environment,
+        text=True,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        while driver.poll() is None and not log.exists():
+            time.sleep(0.05)
+        cluster.add_node(num_cpus=1)
+        _, said = driver.communicate(timeout=300)
+    finally:
+        driver.kill()
+    assert driver.returncode == 0, said
+    trained = Counter(line.split()[0] for line in log.read_text().splitlines())
+    assert trained.total() == 40
+    assert len(trained) == 2
+    assert min(trained.values()) > 3
 
 
 ONE_CELL = (
