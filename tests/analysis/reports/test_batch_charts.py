@@ -11,7 +11,7 @@ from analysis.reports.chart_style import interval_text
 from analysis.reports.collapse_chart import collapse_chart, collapse_table
 from analysis.reports.exponent_chart import exponents_chart
 from analysis.reports.optimum_chart import optimum_chart
-from tests.analysis.chart_specs import misplaced, spec_of, tables, words
+from tests.analysis.reports.chart_specs import misplaced, spec_of, tables, words
 from tests.analysis.stores import batch_law_cells
 
 DIGITS = 1e-5

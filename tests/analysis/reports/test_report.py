@@ -433,7 +433,7 @@ def test_page_says_when_from_what_and_where_its_methods_were_measured(page, anal
 def test_what_holds_of_all_laws_is_said_once(page, analyzed):
     text = " ".join("".join(page.text).split())
     assert text.count(MEASURED) == analyzed.summary().count(MEASURED) == 1
-    assert (Path(__file__).parents[2] / "docs" / "validation.md").exists()
+    assert (Path(__file__).parents[3] / "docs" / "validation.md").exists()
 
 
 def test_page_lists_the_cells_behind_each_law(page, analyzed):
@@ -474,7 +474,7 @@ def test_importing_analysis_loads_no_charts():
         capture_output=True,
         text=True,
         check=True,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
     )
     assert shown.stdout.strip() == "set()"
 

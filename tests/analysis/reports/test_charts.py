@@ -9,7 +9,7 @@ from analysis import curve_regions, fit_power_law
 from analysis.reports.chart_style import interval_text, log_axis, shades
 from analysis.reports.charts import chart_png, learning_curve_chart
 from analysis.reports.curve_data import EXTRAPOLATED, curve_lines, curve_table, region_table
-from tests.analysis.chart_specs import misplaced, spec_of, tables, words
+from tests.analysis.reports.chart_specs import misplaced, spec_of, tables, words
 from tests.analysis.stores import cell_rows, learning_curve_cells
 
 DIGITS = 1e-5
