@@ -104,8 +104,9 @@ class Stores:
                 f"{missing} of {len(members)} cells of studies/{study}.yaml lack a row."
             )
         if grid is not None:
-            cells = cells[cells["cell_id"].isin(members.loc[members["grid"] == grid, "cell_id"])]
-        return cells
+            members = members[members["grid"] == grid]
+        # Not what an earlier form of the study file has left in the store.
+        return cells[cells["cell_id"].isin(members["cell_id"])]
 
 
 def main(folder: Path) -> None:
