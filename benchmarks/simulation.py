@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -150,6 +150,11 @@ def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--slots", type=int, nargs="+", default=SLOTS)
+    parser.add_argument(
+        "--trial-ms",
+        type=float,
+        help="simulate with this cost of a trial to the driver instead, such as benchmarks.scale's",
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="si-", ignore_cleanup_errors=True) as folder:
         runs = [real_run(slots, trials, Path(folder)) for slots, trials in RUNS]
@@ -173,7 +178,11 @@ def main() -> None:
             for run in runs
         ],
     )
-    print(f"\nsimulated: {PACKS_A_SLOT} packs a slot, their lengths spread by {SPREAD:g}\n")
+    print(f"\nsimulated: {PACKS_A_SLOT} packs a slot, their lengths spread by {SPREAD:g}", end="")
+    if options.trial_ms is not None:
+        costs = replace(costs, driver=options.trial_ms / 1e3)
+        print(f"; a trial costs the driver {options.trial_ms:g} ms", end="")
+    print("\n")
     lines = []
     for slots in options.slots:
         for seconds in PACK_SECONDS:

@@ -25,8 +25,8 @@ from workloads.training.trajectory import Trajectory
 __all__ = ["Pack", "Shape", "assumed_seconds", "make_packs"]
 
 PACK_SECONDS = 25.0
-"""Predicted length of a pack of a long study. One trial costs 0.05–0.1 s of scheduling, so that
-25 s keep that below 0.5 %, while a lost worker repeats little."""
+"""Predicted length of a pack of a long study. A slot waits 0.04 s between two trials, .2 % of 25 s
+(docs/scale.md), while a lost worker repeats little."""
 
 SHORTEST_PACK_SECONDS = 1.0
 """Predicted length of a pack of a short study, which is cut to keep all workers busy: below it a

@@ -27,7 +27,7 @@ from orchestrator.packing import Pack
 from orchestrator.running.execution import Assignment
 from orchestrator.running.executor import Executor, PackEnd, PackFate
 from orchestrator.running.interrupts import Interrupts, kept_interrupts
-from orchestrator.running.order import LongestFirst
+from orchestrator.running.order import LongestFirst, in_waves
 from orchestrator.running.pack_rows import PackProgress
 from orchestrator.running.room import Room, RoomLostError
 from orchestrator.running.trial import WorkersLostError, progress_of, run_trial
@@ -195,8 +195,7 @@ class RayExecutor(Executor):
         at_once: int | None = None,
     ) -> Mapping[str, PackFate]:
         """Train packs; `at_once`: most trials at a time, None for as many as there is room."""
-        # What needs CPUs alone would take those beside GPUs, if it were placed first.
-        packs = sorted(packs, key=lambda pack: not (pack.resources.gpus or pack.resources.named))
+        packs = in_waves(packs, self.slots)
         held = {pack.pack_id: _bundle(self._asked(pack.resources)) for pack in packs}
 
         def resources(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
@@ -227,7 +226,7 @@ class RayExecutor(Executor):
                     tune.with_resources(trainable, resources),
                     param_space={"pack_id": tune.grid_search([pack.pack_id for pack in packs])},
                     tune_config=tune.TuneConfig(
-                        scheduler=LongestFirst(),  # type: ignore[no-untyped-call]
+                        scheduler=LongestFirst(),
                         reuse_actors=True,
                         max_concurrent_trials=at_once,
                     ),
@@ -242,6 +241,8 @@ class RayExecutor(Executor):
                 ).fit()
             except Exception as error:
                 watcher.end_of_round(error)
+            else:
+                watcher.end_of_trials()
         if not self.nodes():
             raise LaunchError(
                 "Every node of the Ray cluster is gone. What was durable is kept: start the "
@@ -347,6 +348,14 @@ class _Watcher(tune.Callback):
         self.fates |= {
             pack_id: PackFate(end, str(error.__cause__)) for pack_id, end in self._open.items()
         }
+
+    def end_of_trials(self) -> None:
+        """Suspect the packs whose trials Tune has ended without a word.
+
+        It does so where a worker that is to take another trial does not come free of its last.
+        """
+        reason = "Ray Tune ended the trial and did not say why."
+        self.fates |= {pack_id: PackFate(PackEnd.SUSPECTED, reason) for pack_id in self._open}
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its callbacks so that it could restore the run, which we never do.

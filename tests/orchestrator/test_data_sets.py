@@ -58,7 +58,7 @@ def test_without_torchvision_a_fetch_exits_2_and_says_what_to_install(folder, mo
     monkeypatch.setitem(__import__("sys").modules, "torchvision", None)
     result = run("data", "--fetch", "mnist")
     assert result.exit_code == 2
-    assert "pip install 'scaling-study[vision]'" in result.stderr
+    assert "pip install torchvision" in result.stderr
 
 
 @pytest.mark.parametrize(

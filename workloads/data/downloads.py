@@ -28,7 +28,7 @@ def _fetch(name: str, folder: Path) -> None:
     except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch
         raise WorkloadError(
             f"{name} is downloaded through torchvision, which cannot be imported ({error}). "
-            "Install it beside your torch: pip install 'scaling-study[vision]'."
+            "Install it beside your torch: pip install torchvision."
         ) from error
     try:
         getattr(datasets, name)(str(folder), download=True)

@@ -29,7 +29,7 @@ def log_mel(samples: NDArray[np.int16]) -> NDArray[np.float32]:
     except ImportError as error:
         raise WorkloadError(
             "Features of speech are made by kaldi-native-fbank, which cannot be imported "
-            f"({error}). Install it: pip install 'scaling-study[speech]'."
+            f"({error}). Install it: pip install kaldi-native-fbank."
         ) from error
     options = FbankOptions()
     options.frame_opts.samp_freq = SAMPLE_RATE

@@ -55,6 +55,15 @@ def test_what_tune_fails_in_after_its_last_trial_costs_nothing(caplog):
     assert "after its last trial: EOFError('Ran out of input')" in caplog.text
 
 
+def test_a_trial_that_tune_ends_without_a_word_is_suspected():
+    watcher = _Watcher(lambda progress: None, ["done", "reset"], Interrupts())
+    watcher.on_trial_complete(1, [], trial("done"))
+    watcher.end_of_trials()
+    assert {pack_id: fate.end for pack_id, fate in watcher.fates.items()} == {
+        "reset": PackEnd.SUSPECTED
+    }
+
+
 def test_a_file_that_tune_cannot_write_is_an_error_of_the_storage():
     watcher = _Watcher(lambda progress: None, ["a"], Interrupts())
     with pytest.raises(StorageError, match="No space left"):
