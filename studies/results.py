@@ -6,6 +6,7 @@ The argument is the folder of the stores, `results` where `scaling-study run` le
 that was not run, or not to its end, is said to be so; the others are told all the same.
 """
 
+import itertools
 import math
 import sys
 from collections.abc import Iterator, Sequence
@@ -33,6 +34,8 @@ from analysis.loading import FAILED
 
 STUDIES = Path(__file__).parent
 CHOSEN = ["model_size", "batch_size", "learning_rate"]
+FIRST_MILESTONE = 9.0
+"""Epoch at which the arms of dont_decay.yaml part."""
 FITTED = 0.1
 """Training loss below which a cell is said to have fitted its labels."""
 
@@ -304,6 +307,23 @@ def dont_decay(stores: Stores) -> Iterator[str]:
             (grid, f"{cells['steps'].iloc[0]:,}", f"{cells['train_loss'].mean():.4f}", said)
         )
     yield from table(("arm", "updates", "final training loss", "less that of decay"), rows)
+    looks = {grid: looks_by_seed(stores, arms[grid]) for grid in ("decay", "increase")}
+    after = looks["decay"].columns[looks["decay"].columns > FIRST_MILESTONE]
+    yield ""
+    for since, epoch in itertools.pairwise([FIRST_MILESTONE, *after]):
+        less = (looks["increase"][epoch] - looks["decay"][epoch]).dropna()
+        yield (
+            f"- training loss of the look at epoch {epoch:.1f}, the first after {since:.1f}: "
+            f"increase less decay {less.mean():+.4f} ± {less.sem():.4f}"
+        )
+
+
+def looks_by_seed(stores: Stores, cells: pd.DataFrame) -> pd.DataFrame:
+    """Return the training losses of looks: a row a seed, a column an epoch."""
+    curves = load_curves(stores.folder / "dont_decay", cells)
+    seeds = cells.reset_index().set_index("cell_id")["seed"]
+    curves = curves.assign(seed=curves["cell_id"].map(seeds), epoch=curves["epoch"].round(3))
+    return curves.pivot(index="seed", columns="epoch", values="train_loss")
 
 
 def told(stores: Stores) -> Iterator[tuple[Domain, pd.DataFrame]]:

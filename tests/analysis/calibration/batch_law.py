@@ -80,7 +80,7 @@ KINDS = (
     Kind("at .85, noise rising with the error", replace(RISING, truth=(0.85,) * 3), RARE),
     Kind("at (1, 0, 1)", replace(ONE, truth=(1, 0, 1)), RARE),
     Kind("at (½, ½, ½)", replace(ONE, truth=(0.5,) * 3), RARE),
-    Kind("at 1, cliff as (1, 0, 1)", replace(ONE, cliff=(1, 0, 1)), RARE),
+    Kind("at 1, cliff as (1, 0, 1)", replace(ONE, cliff=(1, 0, 1))),  # its bias is near the limit
     Kind(
         "at ½, cliff as (1, 0, 1)", replace(ONE, truth=(0.5,) * 3, cliff=(1, 0, 1), gap=3.5), RARE
     ),

@@ -16,7 +16,14 @@ from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
 
-SECTIONS = ("power_law", "prediction", "critical_batch", "batch_law", "noisy_quadratic")
+SECTIONS = (
+    "power_law",
+    "best_setting",
+    "prediction",
+    "critical_batch",
+    "batch_law",
+    "noisy_quadratic",
+)
 """Modules of this package, in the order of the table."""
 
 FULL = 2000
