@@ -2,8 +2,9 @@
 
 What to use when: `fit_power_law` for learning curves with seeds, whose intervals are made for
 them; this for forms of several variables, for published refits with Huber's loss, and for tables
-without replicates. Draws of a bootstrap show how parameters trade off. They are no verdict's
-interval: bootstraps of few replicates cover .77 to .92 at a nominal .95.
+without replicates. With seeds, `ci="jackknife"` leaves out one at a time, as there. Draws of a
+bootstrap show how parameters trade off. They are no verdict's interval: bootstraps of few
+replicates cover .77 to .92 at a nominal .95.
 """
 
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from analysis.fits.fitting import (
     fit_form,
     residuals,
 )
+from analysis.fits.jackknife import Jackknife
 from analysis.fits.profile_likelihood import profile_intervals
 from analysis.fits.scaling_rows import ScalingRows, scaling_rows
 from analysis.fits.scaling_status import ScalingStatus, scaling_status
@@ -47,6 +49,8 @@ DIAGNOSTIC = (
 class ScalingInterval(StrEnum):
     """How `conf_int` is made."""
 
+    JACKKNIFE = "jackknife"
+    """Refits without one seed each, Student's t with S - 1 degrees."""
     BOOTSTRAP = "bootstrap"
     """Percentiles of refits to rows drawn with replacement; a diagnostic."""
     PROFILE = "profile"
@@ -83,6 +87,8 @@ class FitResult:
     """What was fitted to."""
     draws: pd.DataFrame | None
     """(d, p) refits to rows drawn with replacement: a diagnostic, or for published refits."""
+    folds: Array | None = None
+    """(S, p) working parameters of the refits without one seed each."""
 
     @property
     def params(self) -> pd.Series:
@@ -108,7 +114,13 @@ class FitResult:
             raise FitError("This law was fitted with ci=None; fit again with ci='profile'.")
         if not 0 < level < 1:
             raise FitError(f"level is {level}; it must lie between 0 and 1, such as 0.95.")
-        bounds = _percentiles(self.draws, level) if self.draws is not None else self._profile(level)
+        if self.ci == ScalingInterval.BOOTSTRAP:
+            assert self.draws is not None
+            bounds = _percentiles(self.draws, level)
+        elif self.ci == ScalingInterval.JACKKNIFE:
+            bounds = self._jackknife(level)
+        else:
+            bounds = self._profile(level)
         return pd.DataFrame(bounds, index=self.params.index, columns=["lower", "upper"])
 
     def predict(self, x: pd.DataFrame | ArrayLike) -> NDArray[np.float64]:
@@ -179,6 +191,21 @@ class FitResult:
             notes.append(DIAGNOSTIC)
         return tuple(notes)
 
+    def _jackknife(self, level: float) -> Array:
+        assert self.folds is not None
+        bounds = Jackknife(self.theta, self.folds).interval(level)
+        lowest, highest = np.array(self.form.lower), np.array(self.form.upper)
+        # What cannot be negative has its bound; beyond all other ends of the search, there is none.
+        lower = np.where(
+            bounds[:, 0] > lowest, bounds[:, 0], np.where(lowest >= 0, lowest, -np.inf)
+        )
+        upper = np.where(bounds[:, 1] < highest, bounds[:, 1], np.inf)
+        which = np.arange(len(self.theta))
+        ends = np.tile(self.theta, (2, len(which), 1))
+        ends[:, which, which] = lower, upper
+        with np.errstate(over="ignore"):
+            return np.asarray(self.form.reported(ends)[:, which, which].T)
+
     def _profile(self, level: float) -> Array:
         return profile_intervals(
             self.form,
@@ -204,6 +231,7 @@ def fit_scaling_law(
     scale: str = "log",
     weights: str | ArrayLike | None = None,
     ci: str | None = None,
+    seed: str | None = None,
     draws: int = DRAWS,
     rng: int | np.random.Generator | None = None,
 ) -> FitResult:
@@ -218,7 +246,9 @@ def fit_scaling_law(
         delta: δ of Huber's loss, in the unit of the residual.
         scale: "log" for residuals of log y, "linear" for residuals of y.
         weights: a column or (n,) values >= 0 that multiply each row's loss; 0 leaves it out.
-        ci: None; "profile" (squared error, independent rows); or "bootstrap", a diagnostic.
+        ci: None; "jackknife" (replicates told apart by `seed`); "profile" (squared error,
+            independent rows); or "bootstrap", a diagnostic.
+        seed: column that tells replicates apart, for the jackknife.
         draws: number of bootstrap draws.
         rng: seed or generator of the draws; must be given for them.
 
@@ -232,13 +262,16 @@ def fit_scaling_law(
     chosen = find_form(form)
     columns = (x,) if isinstance(x, str) else tuple(x)
     minimized = _loss(loss, delta)
-    interval = _interval(ci, minimized, draws, rng)
+    interval = _interval(ci, minimized, seed, draws, rng)
     rows = scaling_rows(table, columns, y, chosen, weights)
     fits = fit_form(chosen, rows.x, rows.log_y, loss=minimized, scale=scale, weights=rows.weights)
     covariance = _covariance(chosen, rows, fits, scale)
-    drawn = None
+    drawn = folds = None
     if interval == ScalingInterval.BOOTSTRAP:
         drawn = _draw(chosen, rows, fits, minimized, scale, draws, np.random.default_rng(rng))
+    if interval == ScalingInterval.JACKKNIFE:
+        assert seed is not None
+        folds = _without_a_seed(chosen, table, seed, rows, fits, minimized, scale)
     result = FitResult(
         form=chosen,
         x=columns,
@@ -253,8 +286,10 @@ def fit_scaling_law(
         covariance=covariance,
         rows=rows,
         draws=drawn,
+        folds=folds,
     )
-    bounds = result.conf_int().to_numpy() if interval == ScalingInterval.PROFILE else None
+    judged = interval in (ScalingInterval.PROFILE, ScalingInterval.JACKKNIFE)
+    bounds = result.conf_int().to_numpy() if judged else None
     return replace(result, status=scaling_status(chosen, rows, fits, covariance, bounds))
 
 
@@ -271,8 +306,17 @@ def _loss_text(loss: Loss) -> str:
 
 
 def _interval(
-    ci: str | None, loss: Loss, draws: int, rng: int | np.random.Generator | None
+    ci: str | None,
+    loss: Loss,
+    seed: str | None,
+    draws: int,
+    rng: int | np.random.Generator | None,
 ) -> ScalingInterval | None:
+    if (ci == ScalingInterval.JACKKNIFE) != (seed is not None):
+        raise FitError(
+            f"ci is {ci!r} and seed is {seed!r}: the jackknife leaves out one seed at a time. Pass "
+            "ci='jackknife' and the column of the seed together, or neither."
+        )
     if ci is None:
         return None
     if ci not in list(ScalingInterval):
@@ -338,6 +382,43 @@ def _draw(
         starts=fits.theta,
     )
     return pd.DataFrame(form.reported(drawn.theta), columns=list(form.parameters))
+
+
+def _without_a_seed(
+    form: Form,
+    table: pd.DataFrame,
+    seed: str,
+    rows: ScalingRows,
+    fits: FormFits,
+    loss: Loss,
+    scale: str,
+) -> Array:
+    """Return (S, p) refits without one seed each, from the fit to all of them, in one batch."""
+    if seed not in table:
+        raise FitError(f"No column {seed!r}. Columns here: {', '.join(map(str, table))}.")
+    used = rows.weights > 0
+    seeds = table[seed]
+    if seeds[used].isna().any():
+        raise FitError(f"{seeds[used].isna().sum()} rows have no {seed}; each needs one.")
+    others = [(seeds != left_out).to_numpy() for left_out in seeds[used].unique()]
+    if len(others) < 2:
+        raise FitError(f"The jackknife needs at least 2 seeds; {seed} has {len(others)}.")
+    needed, left = len(form.parameters) + 1, min(int((used & kept).sum()) for kept in others)
+    if left < needed:
+        raise FitError(
+            f"Without one of its seeds the table has {left} rows, and {form.name} needs {needed}: "
+            "train more points, or use ci='profile'."
+        )
+    weights = np.stack(others) * rows.weights
+    return fit_form(
+        form,
+        rows.x,
+        np.broadcast_to(rows.log_y, weights.shape),
+        loss=loss,
+        scale=scale,
+        weights=weights,
+        starts=fits.theta,
+    ).theta
 
 
 def _percentiles(draws: pd.DataFrame, level: float) -> Array:

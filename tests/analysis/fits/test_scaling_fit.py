@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 import statsmodels.api as sm
 
 from analysis import FitError, ScalingStatus, find_form, fit_scaling_law
@@ -87,6 +88,61 @@ def test_a_floor_at_zero_is_named_and_has_a_lower_bound():
     assert fit.flags == ("gamma ended at its lower bound, 0.",)
     assert fit.conf_int().loc["gamma", "lower"] == 0
     assert fit.conf_int().loc["gamma", "upper"] > 0
+
+
+def with_seeds(seeds=5, tilt=0.0, sd=0.01, rng=0):
+    """Runs of several seeds, of which each tilts its losses by so much an e-fold of N."""
+    tilts = tilt * np.random.default_rng(1000 + rng).normal(size=seeds)
+    tables = [runs(sd=sd, rng=100 * rng + seed, seed=seed) for seed in range(seeds)]
+    for table, of_seed in zip(tables, tilts, strict=True):
+        log_n = np.log(table["N"])
+        table["loss"] *= np.exp(of_seed * (log_n - log_n.mean()))
+    return pd.concat(tables, ignore_index=True)
+
+
+def test_the_jackknife_of_a_line_is_that_of_refits_without_a_seed():
+    tables = [line(rng=seed, n=12).assign(seed=seed) for seed in range(6)]
+    fit = fit_scaling_law(pd.concat(tables), "m", "y", form="M1", ci="jackknife", seed="seed")
+    slopes = []
+    for left_out in range(6):
+        kept = pd.concat([table for i, table in enumerate(tables) if i != left_out])
+        slopes.append(np.polyfit(np.log(kept["m"]), np.log(kept["y"]), 1))
+    slopes = np.array(slopes)
+    error = np.sqrt(5 / 6 * ((slopes - slopes.mean(axis=0)) ** 2).sum(axis=0))
+    half = scipy.stats.t(5).ppf(0.95) * error
+    beta, log_alpha = fit.params["beta"], np.log(fit.params["alpha"])
+    bounds = fit.conf_int(0.9)
+    np.testing.assert_allclose(bounds.loc["beta"], [beta - half[0], beta + half[0]], rtol=1e-6)
+    np.testing.assert_allclose(
+        np.log(bounds.loc["alpha"]), [log_alpha - half[1], log_alpha + half[1]], rtol=1e-6
+    )
+    assert "jackknife, 95%" in str(fit.summary())
+
+
+def test_the_jackknife_covers_a_joint_law_where_noise_is_shared_within_seeds():
+    truth = CHINCHILLA.reported(TRUTH)
+    covered, by_a_third = np.zeros(5), np.zeros(5)
+    for number in range(60):
+        table = with_seeds(tilt=0.02, rng=number)
+        fit = fit_scaling_law(
+            table, ["N", "D"], "loss", form="Chinchilla", ci="jackknife", seed="seed"
+        )
+        bounds, middle = fit.conf_int().to_numpy(), fit.params.to_numpy()
+        covered += (bounds[:, 0] <= truth) & (truth <= bounds[:, 1])
+        thirds = (bounds + 2 * middle[:, None]) / 3
+        by_a_third += (thirds[:, 0] <= truth) & (truth <= thirds[:, 1])
+    least = 51  # .95 less 2.81 standard errors of 60
+    assert covered.min() >= least
+    assert by_a_third.max() < least
+
+
+def test_an_exponent_that_the_jackknife_does_not_bound_has_an_infinite_bound():
+    table = with_seeds(seeds=2, sd=0.5)
+    fit = fit_scaling_law(table, ["N", "D"], "loss", form="Chinchilla", ci="jackknife", seed="seed")
+    bounds = fit.conf_int()
+    assert np.isinf(bounds["upper"]).any()
+    assert (bounds["lower"] >= 0).all()
+    assert fit.status is ScalingStatus.UNIDENTIFIED
 
 
 def test_bootstrap_draws_are_refits_to_rows_drawn_with_replacement():
@@ -200,7 +256,21 @@ def test_summary_and_json_state_what_the_numbers_rest_on():
         (lambda t: t, {"loss": "cubic"}, "Unknown loss 'cubic'. Available: 'squared', 'huber'"),
         (lambda t: t, {"loss": "huber", "delta": 0.0}, "delta is 0.0"),
         (lambda t: t, {"scale": "cubic"}, "Unknown scale 'cubic'"),
-        (lambda t: t, {"ci": "jackknife"}, "Unknown ci 'jackknife'. Available: 'bootstrap'"),
+        (lambda t: t, {"ci": "wald"}, "Unknown ci 'wald'. Available: 'jackknife', 'bootstrap'"),
+        (lambda t: t, {"ci": "jackknife"}, "ci is 'jackknife' and seed is None"),
+        (lambda t: t, {"ci": "profile", "seed": "seed"}, "ci is 'profile' and seed is 'seed'"),
+        (lambda t: t, {"ci": "jackknife", "seed": "seed"}, "No column 'seed'. Columns here: N, D"),
+        (lambda t: t.assign(seed=1), {"ci": "jackknife", "seed": "seed"}, "needs at least 2 seeds"),
+        (
+            lambda t: t.assign(seed=np.arange(36) > 4),
+            {"ci": "jackknife", "seed": "seed"},
+            "Without one of its seeds the table has 5 rows, and Chinchilla needs 6",
+        ),
+        (
+            lambda t: t.assign(seed=np.where(np.arange(36) < 3, np.nan, 1)),
+            {"ci": "jackknife", "seed": "seed"},
+            "3 rows have no seed",
+        ),
         (lambda t: t, {"ci": "bootstrap"}, "pass a seed, such as rng=0"),
         (lambda t: t, {"ci": "bootstrap", "rng": 0, "draws": 1}, "draws is 1"),
         (lambda t: t, {"ci": "profile", "loss": "huber"}, "rests on squared error"),
