@@ -29,14 +29,17 @@ class Disk:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def has(self, size: str, *, remount: bool = True) -> subprocess.CompletedProcess[str]:
+    def has(self, size: str) -> None:
         """Give it room, as '1m'."""
-        options = f"{'remount,' if remount else ''}size={size}"
+        self.mount(f"remount,size={size}")
+
+    def mount(self, options: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Mount it, or change how it is mounted."""
         return subprocess.run(
             ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self.folder)],
             capture_output=True,
             text=True,
-            check=remount,
+            check=check,
         )
 
 
@@ -45,7 +48,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
     folder = tmp_path / "disk"
     folder.mkdir()
     made = Disk(folder)
-    answer = made.has("1m", remount=False)
+    answer = made.mount("size=1m", check=False)
     if answer.returncode:
         pytest.skip(f"only root can mount a file system: {answer.stderr.strip()}")
     yield made
@@ -105,6 +108,30 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing(command_line, disk, tmp_p
     assert len(cells) == cells["cell_id"].nunique() == 80
     if workload == "misbehaving":  # stacks rehearse, which begins cells too
         assert (tmp_path / "log").read_text().count("\n") == 80  # each was trained once
+
+
+def test_a_store_that_became_read_only_is_refused_and_keeps_what_it_has(
+    command_line, disk, tmp_path
+):
+    small = STUDY.replace("seeds: 40", "seeds: 1").replace("[4, 5]", "[4]")
+    (tmp_path / "study.yaml").write_text(small)
+    store = disk.folder / "store"
+    command = ["run", "study.yaml", "--store", str(store), "--inline"]
+    assert command_line(*command).returncode == 0
+    before = pd.read_parquet(store / "cells")
+    (tmp_path / "study.yaml").write_text(small.replace("[4]", "[4, 5]"))
+    disk.mount("remount,ro")
+    refused = command_line(*command)
+    assert refused.returncode == 3, refused.stderr
+    assert "Read-only file system" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert command_line("status", str(store)).returncode == 0
+    disk.mount("remount,rw")
+    again = command_line(*command)
+    assert again.returncode == 0, again.stderr
+    after = pd.read_parquet(store / "cells").set_index("cell_id")
+    assert len(after) == 2
+    pd.testing.assert_frame_equal(after.loc[before["cell_id"]], before.set_index("cell_id"))
 
 
 def free_bytes(folder: Path) -> int:
