@@ -4,7 +4,8 @@ As the curves of docs/results.md: five seeds, noise of log error of 4 % at every
 one setting is best, by chance, and lies on the curve ε(m) = α m^β + γ; the error of every other is
 higher by a factor. β is uniform on [-.6, -.1], the error at the smallest size on [.3, .8], and γ
 uniform on (0, .03) or, where it says so, on (.1, .25), as in curves that a short training bends; 0
-where the form is M1. Figures are required of the first kind, and reported of the others.
+where the form is M1. One setting is covered as every kind is; where the best of several is chosen,
+intervals may cover more: what a near tie decides differs from fold to fold, and widens them.
 """
 
 from collections import defaultdict
@@ -49,7 +50,8 @@ KINDS: Mapping[str, Kind] = {
         12, 0.0, 0.05, 9, HIGH
     ),
 }
-REQUIRED = "one setting, 9 sizes"
+CHOSEN = (STRATUM[0], 1.0)
+"""Coverage required where the best of several is chosen: not too low."""
 FORMS = {"M2": ("beta", "gamma"), "M1": ("beta",)}
 
 
@@ -126,6 +128,6 @@ def rows(results: list[Result]) -> list[Row]:
             sets[key] += task.sets
             hits[key] += number
     return [
-        share_row(*key, hits[key], sets[key], STRATUM if key[1] == REQUIRED else None)
+        share_row(*key, hits[key], sets[key], STRATUM if key[1].startswith("one") else CHOSEN)
         for key in sets
     ]
