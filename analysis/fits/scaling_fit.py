@@ -195,10 +195,9 @@ class FitResult:
         assert self.folds is not None
         bounds = Jackknife(self.theta, self.folds).interval(level)
         lowest, highest = np.array(self.form.lower), np.array(self.form.upper)
-        # What cannot be negative has its bound; beyond all other ends of the search, there is none.
-        lower = np.where(
-            bounds[:, 0] > lowest, bounds[:, 0], np.where(lowest >= 0, lowest, -np.inf)
-        )
+        # What cannot be negative ends there; at all other ends of the search, there is no bound.
+        floor = np.where(lowest >= 0, lowest, -np.inf)
+        lower = np.where(bounds[:, 0] > lowest, bounds[:, 0], floor)
         upper = np.where(bounds[:, 1] < highest, bounds[:, 1], np.inf)
         which = np.arange(len(self.theta))
         ends = np.tile(self.theta, (2, len(which), 1))
@@ -365,23 +364,12 @@ def _draw(
     draws: int,
     rng: np.random.Generator,
 ) -> pd.DataFrame:
-    """Return (draws, p) refits to rows drawn with replacement, from the fit to all of them.
-
-    A row drawn twice counts twice: draws differ in weights alone and are fitted in one batch.
-    """
+    """Return (draws, p) refits to rows drawn with replacement; one drawn twice counts twice."""
     used = rows.weights > 0
     counts = np.zeros((draws, len(used)))
     counts[:, used] = rng.multinomial(used.sum(), np.full(used.sum(), 1 / used.sum()), draws)
-    drawn = fit_form(
-        form,
-        rows.x,
-        np.broadcast_to(rows.log_y, counts.shape),
-        loss=loss,
-        scale=scale,
-        weights=counts * rows.weights,
-        starts=fits.theta,
-    )
-    return pd.DataFrame(form.reported(drawn.theta), columns=list(form.parameters))
+    drawn = _refitted(form, rows, fits, loss, scale, counts)
+    return pd.DataFrame(form.reported(drawn), columns=list(form.parameters))
 
 
 def _without_a_seed(
@@ -393,7 +381,7 @@ def _without_a_seed(
     loss: Loss,
     scale: str,
 ) -> Array:
-    """Return (S, p) refits without one seed each, from the fit to all of them, in one batch."""
+    """Return (S, p) refits without one seed each."""
     if seed not in table:
         raise FitError(f"No column {seed!r}. Columns here: {', '.join(map(str, table))}.")
     used = rows.weights > 0
@@ -409,14 +397,23 @@ def _without_a_seed(
             f"Without one of its seeds the table has {left} rows, and {form.name} needs {needed}: "
             "train more points, or use ci='profile'."
         )
-    weights = np.stack(others) * rows.weights
+    return _refitted(form, rows, fits, loss, scale, np.stack(others).astype(float))
+
+
+def _refitted(
+    form: Form, rows: ScalingRows, fits: FormFits, loss: Loss, scale: str, counts: Array
+) -> Array:
+    """Return (k, p) working parameters of fits that count each row so often, from the first fit.
+
+    `counts`: (k, n). Refits differ in weights alone and are made in one batch.
+    """
     return fit_form(
         form,
         rows.x,
-        np.broadcast_to(rows.log_y, weights.shape),
+        np.broadcast_to(rows.log_y, counts.shape),
         loss=loss,
         scale=scale,
-        weights=weights,
+        weights=counts * rows.weights,
         starts=fits.theta,
     ).theta
 
