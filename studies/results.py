@@ -6,7 +6,6 @@ The argument is the folder of the stores, `results` where `scaling-study run` le
 that was not run, or not to its end, is said to be so; the others are told all the same.
 """
 
-import itertools
 import math
 import sys
 from collections.abc import Iterator, Sequence
@@ -307,22 +306,21 @@ def dont_decay(stores: Stores) -> Iterator[str]:
             (grid, f"{cells['steps'].iloc[0]:,}", f"{cells['train_loss'].mean():.4f}", said)
         )
     yield from table(("arm", "updates", "final training loss", "less that of decay"), rows)
-    looks = {grid: looks_by_seed(stores, arms[grid]) for grid in ("decay", "increase")}
-    after = looks["decay"].columns[looks["decay"].columns > FIRST_MILESTONE]
+    less = looks_by_seed(stores, arms["increase"]) - looks_by_seed(stores, arms["decay"])
+    less = less.dropna(axis=1)  # at the end, a dropped partial batch sets the arms' looks apart
     yield ""
-    for since, epoch in itertools.pairwise([FIRST_MILESTONE, *after]):
-        less = (looks["increase"][epoch] - looks["decay"][epoch]).dropna()
+    for epoch in less.columns[less.columns > FIRST_MILESTONE]:
         yield (
-            f"- training loss of the look at epoch {epoch:.1f}, the first after {since:.1f}: "
-            f"increase less decay {less.mean():+.4f} ± {less.sem():.4f}"
+            f"- training loss of the look at epoch {epoch}: increase less decay "
+            f"{less[epoch].mean():+.4f} ± {less[epoch].sem():.4f}"
         )
 
 
 def looks_by_seed(stores: Stores, cells: pd.DataFrame) -> pd.DataFrame:
-    """Return the training losses of looks: a row a seed, a column an epoch."""
+    """Return the training losses of looks: a row a seed, a column an epoch (alike to a batch)."""
     curves = load_curves(stores.folder / "dont_decay", cells)
     seeds = cells.reset_index().set_index("cell_id")["seed"]
-    curves = curves.assign(seed=curves["cell_id"].map(seeds), epoch=curves["epoch"].round(3))
+    curves = curves.assign(seed=curves["cell_id"].map(seeds), epoch=curves["epoch"].round(1))
     return curves.pivot(index="seed", columns="epoch", values="train_loss")
 
 
