@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 __all__ = [
     "DRIVER_CPUS",
@@ -10,6 +10,7 @@ __all__ = [
     "Requirement",
     "TrialResources",
     "accelerator_resource",
+    "fit_together",
     "node_of",
     "shortfalls",
     "slots_of",
@@ -108,6 +109,38 @@ def slots_of(resources: TrialResources, nodes: Sequence[NodeResources]) -> int:
     trial = DRIVER_CPUS + resources.workers * resources.cpus
     by_cpus = math.floor(min(sum(node.cpus for node in nodes) / trial, MOST))
     return min(workers // resources.workers, by_cpus)
+
+
+def fit_together(trials: Sequence[TrialResources], nodes: Sequence[NodeResources]) -> bool:
+    """Return whether so many trials, each of several workers, find room beside each other.
+
+    Those that ask for most are placed first, workers on nodes that have the least to spare, as Ray
+    does; the trials themselves take a CPU each of what is left.
+    """
+    free = list(nodes)
+    for trial in sorted(trials, key=lambda each: (each.gpus, each.cpus), reverse=True):
+        free.sort(key=lambda node: (node.gpus, len(node.named), node.cpus))
+        left = trial.workers
+        for i, node in enumerate(free):
+            here = min(left, _workers(trial, node))
+            free[i] = _less(node, trial, here)
+            left -= here
+        if left:
+            return False
+    spare = sum(math.floor(min(node.cpus, MOST) / DRIVER_CPUS) for node in free)
+    return spare >= len(trials)
+
+
+def _less(node: NodeResources, trial: TrialResources, workers: int) -> NodeResources:
+    """Return what is left of `node` beside so many workers of `trial`."""
+    shared = math.floor(1 / trial.gpus) if 0 < trial.gpus < 1 else 0
+    named = {name: amount * workers for name, amount in trial.named}
+    return replace(
+        node,
+        cpus=node.cpus - trial.cpus * workers,
+        gpus=node.gpus - (math.ceil(workers / shared) if shared else trial.gpus * workers),
+        named={name: held - named.get(name, 0.0) for name, held in node.named.items()},
+    )
 
 
 def _workers(resources: TrialResources, node: NodeResources) -> int:

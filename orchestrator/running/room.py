@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from cluster.capacity import NodeResources, Requirement, TrialResources, shortfalls, slots_of
+from cluster.capacity import NodeResources, Requirement, TrialResources, fit_together, shortfalls
 from orchestrator.errors import LaunchError
 
 __all__ = ["Room", "RoomLostError"]
@@ -20,7 +20,7 @@ cluster's own means is back by then."""
 
 
 class RoomLostError(Exception):
-    """The cluster holds fewer trials at once than a round was begun with."""
+    """Trials that wait for workers no longer find them beside each other."""
 
 
 class Room:
@@ -31,24 +31,28 @@ class Room:
         nodes: Callable[[], Sequence[NodeResources] | None],
         held: Mapping[str, TrialResources],
         *,
-        at_once: int | None,
         may_grow: bool,
     ) -> None:
         """Begin to look.
 
-        `nodes`: those alive; None where nobody says. `held`: by pack_id. `at_once`: most trials at
-        a time, which must all find room.
+        `nodes`: those alive; None where nobody says. `held`: by pack_id.
         """
-        self._nodes, self._held, self._at_once, self._may_grow = nodes, held, at_once, may_grow
+        self._nodes, self._held, self._may_grow = nodes, held, may_grow
+        self._seen = nodes() or ()
         self._looked_at = time.monotonic()
         self._missing_since: float | None = None
         self._warned = may_grow  # of what was missing when the run began, its driver has warned
 
-    def look(self, open_packs: Collection[str]) -> None:
+    def holds(self, together: Sequence[TrialResources]) -> bool:
+        """Return whether trials of several workers fit beside each other on the nodes last seen."""
+        return fit_together(together, self._seen)
+
+    def look(self, open_packs: Collection[str], together: Sequence[TrialResources] = ()) -> None:
         """Look from time to time whether each of the open packs fits on some node.
 
-        Raises `LaunchError` where one has fitted on none for `MISSING_SECONDS` and no node is to
-        join, and `RoomLostError` where trials that wait for workers might take their room.
+        `together`: what trials of several workers hold that have begun. Raises `LaunchError` where
+        a pack has fitted on no node for `MISSING_SECONDS` and none is to join, and `RoomLostError`
+        where those trials no longer fit beside each other.
         """
         now = time.monotonic()
         if now - self._looked_at < LOOK_SECONDS:
@@ -57,12 +61,13 @@ class Room:
         nodes, kinds = self._nodes(), {self._held[pack_id] for pack_id in open_packs}
         if nodes is None:
             return
+        self._seen = nodes
         needs = [Requirement(purpose="What is still to be trained", resources=k) for k in kinds]
         missing = shortfalls(needs, nodes)
+        if len(together) > 1 and not self.holds(together):
+            raise RoomLostError(f"{len(together)} cells of several workers no longer fit at once.")
         if not missing:
             self._missing_since = None
-            if any(slots_of(kind, nodes) < (self._at_once or 1) for kind in kinds):
-                raise RoomLostError(f"Fewer than {self._at_once} trials fit at once now.")
         elif self._missing_since is None:
             self._missing_since = now
         elif now - self._missing_since > MISSING_SECONDS:

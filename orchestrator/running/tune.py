@@ -24,6 +24,7 @@ from orchestrator.errors import LaunchError, RequestError, StorageError
 from orchestrator.fitness import Expected
 from orchestrator.nodes import NODE_LOST, alive_nodes, answers, on
 from orchestrator.packing import Pack
+from orchestrator.running.admission import Admission
 from orchestrator.running.execution import Assignment
 from orchestrator.running.executor import Executor, PackEnd, PackFate
 from orchestrator.running.interrupts import Interrupts, kept_interrupts
@@ -71,6 +72,9 @@ which saves 2 to 3 s."""
 
 MOST_WAITING = 1000
 """Trials of several kinds that wait for room at once: Ray looks at each of them again and again."""
+
+FEWEST_WAITING = 200
+"""Trials of one kind that do so, for an autoscaler to see and for nodes that join to be given."""
 
 CREDENTIALS = (
     *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
@@ -176,30 +180,12 @@ class RayExecutor(Executor):
         assignment: Assignment,
         report: Callable[[PackProgress], None],
     ) -> Mapping[str, PackFate]:
-        fates: dict[str, PackFate] = {}
-        alone = [pack for pack in packs if pack.resources.workers == 1]
-        together = [pack for pack in packs if pack.resources.workers > 1]
-        if alone:
-            fates |= self._round(alone, assignment, report)
-        for resources in dict.fromkeys(pack.resources for pack in together):
-            # Trials that wait for workers hold CPUs that the workers need: no more than can run.
-            alike = [pack for pack in together if pack.resources == resources]
-            fates |= self._round(alike, assignment, report, at_once=self.slots(resources))
-        return fates
-
-    def _round(
-        self,
-        packs: Sequence[Pack],
-        assignment: Assignment,
-        report: Callable[[PackProgress], None],
-        at_once: int | None = None,
-    ) -> Mapping[str, PackFate]:
-        """Train packs; `at_once`: most trials at a time, None for as many as there is room."""
         packs = in_waves(packs, self.slots)
-        held = {pack.pack_id: _bundle(self._asked(pack.resources)) for pack in packs}
+        held = {pack.pack_id: self._asked(pack.resources) for pack in packs}
+        bundles = {pack_id: _bundle(resources) for pack_id, resources in held.items()}
 
         def resources(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
-            return tune.PlacementGroupFactory([held[config["pack_id"]]])
+            return tune.PlacementGroupFactory([bundles[config["pack_id"]]])
 
         trainable = tune.with_parameters(
             run_trial,
@@ -207,28 +193,30 @@ class RayExecutor(Executor):
             assignment=assignment,
             costs=counted_costs(),
         )
-        kinds = {pack.resources for pack in packs}
-        # Of one kind, the first that wait are those that start next. Of several, each may.
-        most = str(min(len(packs), MOST_WAITING))
-        waiting = {} if len(kinds) == 1 else {"TUNE_MAX_PENDING_TRIALS_PG": most}
+        waiting = {"TUNE_MAX_PENDING_TRIALS_PG": str(self._most_waiting(packs))}
         with (
             _environment(TUNE_ENVIRONMENT | waiting),
             _quiet_tune(),
             kept_interrupts() as interrupts,
         ):
-            held_by = {pack.pack_id: self._asked(pack.resources) for pack in packs}
-            room = Room(self._nodes_if_told, held_by, at_once=at_once, may_grow=self._may_grow)
-            watcher = _Watcher(report, list(held_by), interrupts, room.look)
+            room = Room(self._nodes_if_told, held, may_grow=self._may_grow)
+            admission = Admission(held, room.holds)
+            watcher = _Watcher(
+                report,
+                list(held),
+                interrupts,
+                lambda open_packs: room.look(open_packs, admission.under_way()),
+            )
             try:
                 filesystem, root = assignment.store.ray_storage()
                 filesystem.delete_dir_contents(root, missing_dir_ok=True)
                 tune.Tuner(
                     tune.with_resources(trainable, resources),
-                    param_space={"pack_id": tune.grid_search([pack.pack_id for pack in packs])},
                     tune_config=tune.TuneConfig(
+                        search_alg=admission,
+                        num_samples=len(packs),
                         scheduler=LongestFirst(),
                         reuse_actors=True,
-                        max_concurrent_trials=at_once,
                     ),
                     run_config=tune.RunConfig(
                         name="trials",
@@ -249,6 +237,16 @@ class RayExecutor(Executor):
                 "cluster and run the study again."
             )
         return watcher.fates
+
+    def _most_waiting(self, packs: Sequence[Pack]) -> int:
+        """Return how many trials are to wait for room at once.
+
+        Of one kind, the first that wait are those that start next. Of several, each may.
+        """
+        kinds = {pack.resources for pack in packs}
+        if len(kinds) > 1:
+            return min(len(packs), MOST_WAITING)
+        return max(FEWEST_WAITING, *map(self.slots, kinds))
 
 
 def _bundle(resources: TrialResources) -> dict[str, float]:

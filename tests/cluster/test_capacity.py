@@ -4,6 +4,7 @@ from cluster.capacity import (
     NodeResources,
     Requirement,
     TrialResources,
+    fit_together,
     node_of,
     shortfalls,
     slots_of,
@@ -48,6 +49,37 @@ def test_workers_of_one_trial_may_be_on_several_nodes_and_leave_a_cpu_for_the_tr
     assert slots_of(TrialResources(cpus=1, gpus=1, workers=2), two) == 1
     assert slots_of(TrialResources(cpus=2, gpus=0, workers=2), two) == 1
     assert slots_of(TrialResources(cpus=3, gpus=0, workers=2), two) == 0  # no CPU for the trial
+
+
+def test_trials_of_several_workers_fit_beside_each_other_or_not():
+    two, four = (TrialResources(cpus=1, gpus=1, workers=n) for n in (2, 4))
+    assert fit_together([two], NODES)
+    assert fit_together([two, two], NODES)
+    assert not fit_together([two, two, two], NODES)
+    assert not fit_together([two, four], NODES)
+    assert fit_together([], [])
+
+
+def test_each_trial_of_several_workers_takes_a_cpu_of_its_own():
+    three = TrialResources(cpus=1, gpus=0, workers=3)
+    assert fit_together([three, three], [NodeResources(name="a", cpus=8, gpus=0)])
+    assert not fit_together([three, three], [NodeResources(name="a", cpus=7, gpus=0)])
+
+
+def test_workers_without_gpus_leave_nodes_with_gpus_to_those_that_need_them():
+    gpus = TrialResources(cpus=4, gpus=2, workers=2)
+    cpus = TrialResources(cpus=2, gpus=0, workers=7)
+    assert fit_together([cpus, gpus], NODES)
+    half = TrialResources(cpus=0.5, gpus=0.5, workers=7)
+    assert fit_together([half], NODES)
+    assert not fit_together([half, TrialResources(cpus=1, gpus=1, workers=1)], NODES)
+
+
+def test_named_resources_are_used_up_too():
+    disk = TrialResources(cpus=1, gpus=0, workers=2, named=(("fast_disk", 1.0),))
+    nodes = [node_of("a", {"CPU": 8, "fast_disk": 3}), node_of("b", {"CPU": 8, "fast_disk": 1})]
+    assert fit_together([disk, disk], nodes)
+    assert not fit_together([disk, disk, disk], nodes)
 
 
 def test_named_resources_are_on_the_node_that_has_the_rest_too():

@@ -98,6 +98,38 @@ def test_a_cell_that_fails_its_workers_fails_alone(command_line, tmp_path, fault
     assert list(failures["error_type"]) == [error_type]
 
 
+MIXED = """
+name: mixed
+workload: misbehaving
+seeds: 2
+grids:
+  all:
+    pause: 12
+    model_size: [4, 16]
+    batch_size: 16
+    learning_rate: 0.1
+    budget: {steps: 10}
+resources:
+  - {up_to_parameters: 50, cpus: 0.25, gpus: 0}
+  - {cpus: 0.25, gpus: 0, workers: 2}
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_others_train_beside_cells_of_several_workers_and_after_these_have_theirs(
+    command_line, tmp_path
+):
+    (tmp_path / "study.yaml").write_text(MIXED)
+    answer = command_line("run", "study.yaml", "--store", "store", "--json")
+    assert answer.returncode == 0, answer.stderr
+    cells = load_cells(tmp_path / "store")
+    begin = cells["started_at"]
+    end = begin + pd.to_timedelta(cells["pack_wall_seconds"], "s")
+    together = cells["model_size"] == 16
+    assert begin[together].min() < begin[~together].min() < end[together].min()
+
+
 @pytest.mark.parametrize(
     ("met", "raised"),
     [(RayActorError(error_msg="died"), WorkersLostError), (ValueError("no"), ControllerError)],

@@ -1,5 +1,7 @@
 """What a run does when the nodes that its packs need are lost."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from cluster.capacity import NodeResources, TrialResources
@@ -32,15 +34,15 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def looks(room: Room, clock: Clock, seconds: float) -> None:
-    for _ in range(int(seconds)):
+def looks(room: Room, clock: Clock, seconds: int, together: Sequence[TrialResources] = ()) -> None:
+    for _ in range(seconds):
         clock.now += 1.0
-        room.look(["a"])
+        room.look(["a"], together)
 
 
 def test_what_fits_nowhere_for_two_minutes_ends_the_run_with_what_is_missing(clock):
     nodes = [node(4, 1), node(4)]
-    looked_at = Room(lambda: nodes, {"a": ONE_GPU}, at_once=None, may_grow=False)
+    looked_at = Room(lambda: nodes, {"a": ONE_GPU}, may_grow=False)
     looks(looked_at, clock, 300)
     del nodes[0]
     looks(looked_at, clock, 100)
@@ -52,14 +54,24 @@ def test_what_fits_nowhere_for_two_minutes_ends_the_run_with_what_is_missing(clo
 
 
 def test_a_node_that_may_join_is_waited_for_and_nobody_who_does_not_answer_counts(clock, caplog):
-    looks(Room(lambda: [], {"a": ONE_GPU}, at_once=None, may_grow=True), clock, 600)
-    looks(Room(lambda: None, {"a": ONE_GPU}, at_once=None, may_grow=False), clock, 600)
+    looks(Room(lambda: [], {"a": ONE_GPU}, may_grow=True), clock, 600)
+    looks(Room(lambda: None, {"a": ONE_GPU}, may_grow=False), clock, 600)
 
 
-def test_trials_that_wait_for_workers_are_placed_anew_where_fewer_fit(clock):
+def test_trials_that_wait_for_workers_are_placed_anew_where_they_no_longer_fit_at_once(clock):
     nodes = [node(4), node(4)]
-    looked_at = Room(lambda: nodes, {"a": TOGETHER}, at_once=2, may_grow=False)
-    looks(looked_at, clock, 60)
+    looked_at = Room(lambda: nodes, {"a": TOGETHER}, may_grow=False)
+    assert looked_at.holds([TOGETHER] * 2)
+    looks(looked_at, clock, 60, [TOGETHER] * 2)
     del nodes[0]
-    with pytest.raises(RoomLostError, match="Fewer than 2"):
-        looks(looked_at, clock, 11)
+    with pytest.raises(RoomLostError, match="2 cells of several workers no longer fit at once"):
+        looks(looked_at, clock, 11, [TOGETHER] * 2)
+    assert not looked_at.holds([TOGETHER] * 2)
+    looks(looked_at, clock, 60, [TOGETHER])
+
+
+def test_one_trial_whose_workers_fit_nowhere_is_like_any_pack_that_fits_nowhere(clock):
+    looked_at = Room(lambda: [node(2)], {"a": TOGETHER}, may_grow=False)
+    looks(looked_at, clock, 100, [TOGETHER])
+    with pytest.raises(LaunchError, match="3 workers of 1 CPU"):
+        looks(looked_at, clock, 100, [TOGETHER])
