@@ -48,12 +48,18 @@ def test_a_node_like_the_driver_has_no_fault():
             "cannot read what the driver wrote to the store: it is not",
         ),
         ({"writes": "disk full."}, "cannot write to the store what the driver reads there: disk f"),
-        ({"token_mode": "disabled"}, "Ray's authentication is 'disabled' there and 'token' here."),
+        ({"token_mode": "default"}, "Ray's authentication is 'default' there and 'token' here."),
+        ({"token_mode": "disabled"}, "Ray's authentication is disabled there: whoever reaches its"),
     ],
 )
 def test_each_fault_is_told_with_its_node(changes, said):
     (sentence,) = faults([NODE, replace(NODE, **changes)], DRIVER)
     assert sentence.startswith(f"10.0.0.7: {said}")
+
+
+def test_authentication_that_is_disabled_everywhere_is_a_fault_of_every_node():
+    off = replace(NODE, token_mode="disabled")
+    assert len(faults([off, replace(off, name="b")], replace(DRIVER, token_mode="disabled"))) == 2
 
 
 def test_every_fault_of_every_node_is_told():
