@@ -93,8 +93,8 @@ def _of_storage(report: NodeReport) -> list[str]:
 def _of_token(report: NodeReport, driver: NodeReport) -> list[str]:
     if report.token_mode == "disabled":
         return [
-            "Ray's authentication is disabled there: whoever reaches its ports runs code on it. Set "
-            "RAY_AUTH_MODE=token on every node, and ship the token."
+            "Ray's authentication is disabled there: whoever reaches its ports runs code on it. "
+            "Set RAY_AUTH_MODE=token on every node, and ship the token."
         ]
     if report.token_mode == driver.token_mode:
         return []
