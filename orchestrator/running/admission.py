@@ -10,14 +10,11 @@ from typing_extensions import override
 
 from cluster.capacity import TrialResources
 
-__all__ = ["HAVE_WORKERS", "Admission"]
+__all__ = ["Admission"]
 
-HAVE_WORKERS = "workers"
-"""What a trial reports once the workers that train its cell together are there: how many."""
-
-HEAD_START_SECONDS = 60.0
+HEAD_START_SECONDS = 20.0
 """How long other packs wait for the first cells of several workers to have these: Ray Train takes
-some ten seconds, and whoever else uses the cluster may hold what they need for hours."""
+some ten seconds."""
 
 
 class Admission(Searcher):
@@ -47,8 +44,8 @@ class Admission(Searcher):
                 self._together.setdefault(kind, deque()).append(pack_id)
         self._fit = fit
         self._under_way: dict[str, TrialResources] = {}
-        self._waiting: set[str] = set()
-        self._head_start_until = time.monotonic() + HEAD_START_SECONDS
+        head_start = HEAD_START_SECONDS if self._together else 0.0
+        self._others_begin = time.monotonic() + head_start
 
     def under_way(self) -> list[TrialResources]:
         """Return what the trials of several workers hold that have begun and not ended."""
@@ -59,9 +56,8 @@ class Admission(Searcher):
         kind = self._next_together()
         if kind is not None:
             self._under_way[trial_id] = kind
-            self._waiting.add(trial_id)
             return {"pack_id": self._together[kind].popleft()}
-        if self._alone and self._others_may_begin():
+        if self._alone and time.monotonic() >= self._others_begin:
             return {"pack_id": self._alone.popleft()}
         return None
 
@@ -71,23 +67,11 @@ class Admission(Searcher):
         fitting = (kind for kind in kinds if self._fit([*begun, kind]))
         return next(fitting, None if begun or not kinds else kinds[0])
 
-    def _others_may_begin(self) -> bool:
-        if self._waiting and time.monotonic() < self._head_start_until:
-            return False
-        self._head_start_until = 0.0
-        return True
-
-    @override
-    def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        if HAVE_WORKERS in result:
-            self._waiting.discard(trial_id)
-
     @override
     def on_trial_complete(
         self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
     ) -> None:
         self._under_way.pop(trial_id, None)
-        self._waiting.discard(trial_id)
 
     @override
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:

@@ -23,7 +23,6 @@ from cluster.capacity import TrialResources
 from orchestrator.errors import LaunchError, StoreError
 from orchestrator.fitness import require_fitness
 from orchestrator.packing import Pack
-from orchestrator.running.admission import HAVE_WORKERS
 from orchestrator.running.execution import Assignment, train_part
 from orchestrator.running.hang import die_unless_called_again, forget_hangs
 from orchestrator.running.pack_rows import Failure, PackProgress
@@ -87,11 +86,10 @@ def _scaling(resources: TrialResources) -> train.ScalingConfig:
 def _worker(config: Mapping[str, Any]) -> None:
     """Train this worker's part of the cell; every worker reports at the end, the first what came.
 
-    Reporting is a rendezvous: the cell begins when all workers are there, and ends when all have.
+    Reporting is a rendezvous: the cell ends when all workers have.
     """
     learn_costs(config["costs"])
     pack, assignment = config["pack"], config["assignment"]
-    train.report({HAVE_WORKERS: pack.resources.workers})
     if assignment.expected is not None:
         require_fitness(assignment.expected, assignment.store)
     rank = train.get_context().get_world_rank()

