@@ -2,30 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-import pytest
-
 from cluster.capacity import TrialResources
-from orchestrator.running import admission
 from orchestrator.running.admission import HEAD_START_SECONDS, Admission
 
 ONE = TrialResources(cpus=1, gpus=0)
 FOUR = TrialResources(cpus=1, gpus=1, workers=4)
 TWO = TrialResources(cpus=1, gpus=1, workers=2)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(admission, "time", clock)
-    return clock
 
 
 def eight_gpus(together: Sequence[TrialResources]) -> bool:

@@ -6,7 +6,6 @@ import pytest
 
 from cluster.capacity import NodeResources, TrialResources
 from orchestrator.errors import LaunchError
-from orchestrator.running import room
 from orchestrator.running.room import Room, RoomLostError
 
 ONE_GPU = TrialResources(cpus=1, gpus=1)
@@ -17,24 +16,7 @@ def node(cpus: float, gpus: float = 0) -> NodeResources:
     return NodeResources(name="n", cpus=cpus, gpus=gpus)
 
 
-class Clock:
-    """A clock that stands still until it is told."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(room, "time", clock)
-    return clock
-
-
-def looks(room: Room, clock: Clock, seconds: int, together: Sequence[TrialResources] = ()) -> None:
+def looks(room: Room, clock, seconds: int, together: Sequence[TrialResources] = ()) -> None:
     for _ in range(seconds):
         clock.now += 1.0
         room.look(["a"], together)
