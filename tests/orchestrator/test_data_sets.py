@@ -1,7 +1,10 @@
 """`scaling-study data`, and what a study says of data that are not there."""
 
 import json
+import sys
+from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
 
 from orchestrator.data_sets import fetch_data
@@ -45,20 +48,67 @@ def test_a_fetched_set_is_found_in_the_users_folder(folder, monkeypatch):
                 (place / name).touch()
 
     torchvision = type("torchvision", (), {"datasets": Downloader})
-    monkeypatch.setitem(__import__("sys").modules, "torchvision", torchvision)
+    monkeypatch.setitem(sys.modules, "torchvision", torchvision)
     result = run("data", "--fetch", "cifar10", "--json")
     assert result.exit_code == 0, result.stderr
     (found,) = json.loads(result.stdout)
     assert found["found"] == str(folder / "data" / "cifar10" / "cifar-10-batches-py")
-    monkeypatch.setitem(__import__("sys").modules, "torchvision", None)
+    monkeypatch.setitem(sys.modules, "torchvision", None)
     fetch_data("cifar10")  # it is there: nothing is downloaded
 
 
-def test_without_torchvision_a_fetch_exits_2_and_says_what_to_install(folder, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "torchvision", None)
-    result = run("data", "--fetch", "mnist")
+@pytest.mark.parametrize("parts", [[100], [90, 5, 5]], ids=["whole", "in three splits"])
+def test_text8_is_fetched_from_the_hub_in_one_piece(folder, monkeypatch, parts):
+    text = ("to be or not " * 8)[:100]
+    ends = np.cumsum(parts)
+    pieces = [text[end - part : end] for part, end in zip(parts, ends, strict=True)]
+    splits = dict(zip(("train", "validation", "test"), pieces, strict=False))
+    repository = hub(monkeypatch, {name: {"text": [piece]} for name, piece in splits.items()})
+    monkeypatch.setattr("workloads.data.downloads.TEXT8_CHARACTERS", 100)
+    result = run("data", "--fetch", "text8", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert repository == ["afmck/text8"]
+    place = folder / "data" / "text8"
+    assert json.loads(result.stdout)[0]["found"] == str(place)
+    assert [path.name for path in place.iterdir()] == ["text8"]
+    assert (place / "text8").read_text() == text
+
+
+def test_a_hub_that_is_not_reached_exits_2(folder, monkeypatch):
+    hub(monkeypatch, ConnectionError("Couldn't reach 'afmck/text8' on the Hub"))
+    result = run("data", "--fetch", "text8")
     assert result.exit_code == 2
-    assert "pip install torchvision" in result.stderr
+    assert "could not download afmck/text8: Couldn't reach" in result.stderr
+    assert not (folder / "data").exists()
+
+
+def hub(monkeypatch, answer):
+    """Stand where Hugging Face's datasets does; return the list of repositories asked for."""
+    asked = []
+
+    def load_dataset(repository):
+        asked.append(repository)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    module = ModuleType("datasets")
+    module.load_dataset = load_dataset
+    module.exceptions = SimpleNamespace(DatasetsError=type("DatasetsError", (Exception,), {}))
+    monkeypatch.setitem(sys.modules, "datasets", module)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("name", "library"), [("mnist", "torchvision"), ("text8", "datasets")], ids=str
+)
+def test_without_the_library_a_fetch_exits_2_and_says_what_to_install(
+    folder, monkeypatch, name, library
+):
+    monkeypatch.setitem(sys.modules, library, None)
+    result = run("data", "--fetch", name)
+    assert result.exit_code == 2
+    assert f"pip install {library}" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,12 @@
 from pathlib import Path
 
 from workloads.data.data_set import DataSet
-from workloads.data.downloads import fetch_cifar10, fetch_fashion_mnist, fetch_mnist
+from workloads.data.downloads import (
+    fetch_cifar10,
+    fetch_fashion_mnist,
+    fetch_mnist,
+    fetch_text8,
+)
 
 __all__ = [
     "CATALOGUE",
@@ -16,6 +21,7 @@ __all__ = [
     "MNIST",
     "REINA_VALERA",
     "SOTU",
+    "TEXT8",
 ]
 
 _IDX_FILES = (
@@ -99,6 +105,17 @@ SOTU = DataSet(
     ),
 )
 
+TEXT8 = DataSet(
+    name="text8",
+    title="Wikipedia of 2006 by letters and spaces",
+    examples="100 million characters",
+    licence="CC BY-SA 3.0 (Wikipedia's)",
+    source="M. Mahoney, Large text compression benchmark: about the test data",
+    files=("text8",),
+    install=(),
+    fetch=fetch_text8,
+)
+
 KJV = DataSet(
     name="kjv",
     title="the King James Version of the Bible",
@@ -156,6 +173,7 @@ CATALOGUE: dict[str, DataSet] = {
         FASHION_MNIST,
         CIFAR10,
         SOTU,
+        TEXT8,
         KJV,
         REINA_VALERA,
         CMUDICT,

@@ -1,28 +1,44 @@
-"""Downloads through torchvision, for users with internet: only ever when asked for."""
+"""Downloads through torchvision and Hugging Face's datasets: only ever when asked for."""
 
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from workloads.errors import WorkloadError
 
-__all__ = ["fetch_cifar10", "fetch_fashion_mnist", "fetch_mnist"]
+__all__ = ["fetch_cifar10", "fetch_fashion_mnist", "fetch_mnist", "fetch_text8"]
+
+TEXT8_REPOSITORY = "afmck/text8"
+TEXT8_CHARACTERS = 10**8
 
 
 def fetch_mnist(folder: Path) -> None:
     """Download MNIST into `folder`, which may be absent."""
-    _fetch("MNIST", folder)
+    _through_torchvision("MNIST", folder)
 
 
 def fetch_fashion_mnist(folder: Path) -> None:
     """Download Fashion-MNIST into `folder`, which may be absent."""
-    _fetch("FashionMNIST", folder)
+    _through_torchvision("FashionMNIST", folder)
 
 
 def fetch_cifar10(folder: Path) -> None:
     """Download CIFAR-10 into `folder`, which may be absent."""
-    _fetch("CIFAR10", folder)
+    _through_torchvision("CIFAR10", folder)
 
 
-def _fetch(name: str, folder: Path) -> None:
+def fetch_text8(folder: Path) -> None:
+    """Download text8 from the Hugging Face Hub into `folder`, which may be absent."""
+    splits = _from_hub(TEXT8_REPOSITORY)
+    # In one piece, or parted into what is trained on, validated on and tested on.
+    text = "".join(splits["train"]["text"])
+    if len(text) < TEXT8_CHARACTERS:
+        text += "".join(part for name in ("validation", "test") for part in splits[name]["text"])
+    _write_whole(folder / "text8", text.encode("ascii"))
+
+
+def _through_torchvision(name: str, folder: Path) -> None:
     try:
         from torchvision import datasets
     except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch
@@ -37,3 +53,30 @@ def _fetch(name: str, folder: Path) -> None:
             f"torchvision could not download {name} into {folder}: {error}. Check the network and "
             "the folder, and try again."
         ) from error
+
+
+def _from_hub(repository: str) -> Mapping[str, Mapping[str, Sequence[Any]]]:
+    """Return the columns of each split of a repository of the Hugging Face Hub."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise WorkloadError(
+            f"{repository} is downloaded through Hugging Face's datasets, which cannot be imported "
+            f"({error}). Install it: pip install datasets (3.0 or newer)."
+        ) from error
+    try:
+        splits: Mapping[str, Mapping[str, Sequence[Any]]] = datasets.load_dataset(repository)
+    except (OSError, RuntimeError, ValueError, datasets.exceptions.DatasetsError) as error:
+        raise WorkloadError(
+            f"Hugging Face's datasets could not download {repository}: {error}. Check the network "
+            "and the space of its cache, and try again."
+        ) from error
+    return splits
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Write all or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as beside:
+        beside.write(content)
+    Path(beside.name).replace(path)
