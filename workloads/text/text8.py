@@ -102,8 +102,8 @@ def _numbers(content: bytes, characters: int) -> NDArray[np.uint8]:
     if len(codes) != characters or len(strangers):
         found = f", among them byte {strangers[0]}" if len(strangers) else ""
         raise WorkloadError(
-            f"The file of data set 'text8' has {len(codes):,} bytes{found}; allowed: {characters:,}, "
-            f"all of them spaces or letters from a to z. Remove it, and get the data set anew: "
-            f"`{TEXT8.commands()[0]}`."
+            f"The file of data set 'text8' has {len(codes):,} bytes{found}; allowed: "
+            f"{characters:,}, all of them spaces or letters from a to z. Remove it, and get the "
+            f"data set anew: `{TEXT8.commands()[0]}`."
         )
     return np.where(letters, codes - np.uint8(FIRST_LETTER - 1), np.uint8(0))
