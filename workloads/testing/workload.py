@@ -3,6 +3,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -24,8 +25,9 @@ from workloads.testing.conformance import (
     in_fresh_process,
     require,
 )
+from workloads.training.arithmetic import choose_arithmetic
 from workloads.training.initial import initial_model
-from workloads.training.lockstep import train
+from workloads.training.lockstep import Lockstep, train
 from workloads.training.sampling import training_shard
 from workloads.training.scoring import evaluate
 
@@ -33,6 +35,9 @@ __all__ = ["WorkloadConformance"]
 
 TRAINED_ON = ("data", "training_targets", "training_inputs")
 """What an axis may change."""
+
+STACKED_STEPS = 20
+"""Updates of the cells that are trained alone and in a stack."""
 
 STANDARD_ERRORS = 4.0
 """Allowed distance of the declared chance error from the measured: a false alarm in 16,000."""
@@ -159,6 +164,48 @@ class WorkloadConformance(Conformance):
             "What training_inputs makes of an example depends on the others, or on draws that are "
             "not its own: draw with `draw` alone, and compute row by row.",
         )
+
+    def test_a_shard_lies_in_every_larger_one_of_its_seed(self) -> None:
+        axes = self._defaults() | {a.name: self._other_value(a) for a in self.workload.axes}
+        pool = self._data(axes).train
+        recipe = replace(self._recipe(), axes=tuple(axes.items()))
+        sizes = [len(pool), len(pool) // 2, max(1, len(pool) // 64)]
+        whole, *parts = (
+            training_shard(self.workload(), replace(recipe, train_examples=size), pool)
+            for size in sizes
+        )
+        for part in parts:
+            same = torch.equal(part.inputs, whole.inputs[: len(part)]) and torch.equal(
+                part.targets, whole.targets[: len(part)]
+            )
+            require(
+                same,
+                f"The shard of {len(part)} examples is not the head of the shard of {len(whole)}, "
+                "with the same targets: what training_targets makes of an example must be the same "
+                "in every call for one seed.",
+            )
+
+    def test_a_cell_is_the_same_alone_and_in_a_stack(self) -> None:
+        recipe = replace(self._recipe(), steps=min(self.steps, STACKED_STEPS))
+        arithmetic = choose_arithmetic(
+            self.workload(), recipe.model_size, recipe.axes, recipe.batch_size
+        ).arithmetic
+        if not arithmetic.stacks:
+            return  # its cells are trained one by one, also where many are to be trained
+        recipes = [
+            recipe,
+            replace(recipe, seed=1, learning_rate=recipe.learning_rate / 2),
+            replace(recipe, seed=2, momentum=0.0, steps=max(1, recipe.steps // 2)),
+        ]
+        together = dict(Lockstep(self.workload(), recipes, arithmetic, "cpu").run())
+        for place, own in enumerate(recipes):
+            alone = train(self.workload(), own, device="cpu", arithmetic=arithmetic)
+            require(
+                replace(alone, wall_seconds=0.0) == replace(together[place], wall_seconds=0.0),
+                f"Cell {place} of a stack of {len(recipes)} came out differently than alone "
+                f"({arithmetic}). Give equal targets and models for equal seeds, compute losses "
+                "example by example, or set stackable = False.",
+            )
 
     def test_models_of_every_size_build_and_train(self) -> None:
         data = self._data(self._defaults())
