@@ -14,6 +14,7 @@ from tests.workloads.training.stacks import timeless
 from workloads.base import Workload
 from workloads.digits import Digits
 from workloads.errors import WorkloadError
+from workloads.recipe import Recipe
 from workloads.training.arithmetic import Arithmetic, Choice, choose_arithmetic
 from workloads.training.lockstep import train
 
@@ -126,6 +127,59 @@ def test_a_model_whose_forward_pass_cannot_be_stacked_goes_one_by_one(
     chosen = choice(workload_of(build))
     assert chosen.arithmetic is Arithmetic.ONE_BY_ONE
     assert chosen.reason
+
+
+class OutputOfALibrary(dict[str, Tensor]):
+    """What models of Hugging Face's transformers return: a dictionary with attributes."""
+
+    def __getattr__(self, name: str) -> Tensor:
+        return self[name]
+
+
+class OfALibrary(nn.Module):
+    """A model like those of transformers: named arguments, and more than logits come back."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(64, size), nn.Linear(size, 10)
+
+    def forward(self, pixels: Tensor, output_hidden: bool = False) -> OutputOfALibrary:
+        hidden = self.body(pixels).relu()
+        hidden = hidden + 0 if bool(hidden.isfinite().all()) else hidden.nan_to_num()
+        return OutputOfALibrary(logits=self.head(hidden), hidden=hidden)
+
+
+class Wrapped(nn.Module):
+    """As docs/how-to/add-a-workload.md has it."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.model = OfALibrary(size)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.model(pixels).logits
+
+
+def test_a_model_of_another_library_trains_in_a_wrapper_one_by_one():
+    class Librarys(Digits):
+        name = "of a library"
+
+        def model(self, size: int) -> nn.Module:
+            return Wrapped(size)
+
+    workload = Librarys()
+    assert choice(workload).arithmetic is Arithmetic.ONE_BY_ONE  # it looks at its own numbers
+    recipe = Recipe(
+        train_examples=512,
+        model_size=32,
+        batch_size=32,
+        learning_rate=0.1,
+        momentum=0.9,
+        steps=150,
+        seed=0,
+        axes=AXES,
+    )
+    assert train(workload, recipe, device="cpu").test_error < 0.2
 
 
 def three_layers(size: int) -> nn.Sequential:
