@@ -32,20 +32,39 @@ class NodeReport:
     """Why what it wrote to the store did not arrive; empty if it did."""
     token_mode: str
     """Ray's authentication in its environment."""
+    silent: str = ""
+    """Why it did not answer, so that nothing else is known of it; empty if it did."""
+
+    @classmethod
+    def of_silent(cls, name: str, gpus: float, why: str) -> "NodeReport":
+        """Return the report of a node that did not answer."""
+        return cls(
+            name=name,
+            versions={},
+            gpus=gpus,
+            gpus_usable=0,
+            clock_ahead=0.0,
+            reads="",
+            writes="",
+            token_mode="",
+            silent=why,
+        )
 
 
 def faults(reports: Sequence[NodeReport], driver: NodeReport) -> list[str]:
     """Return one sentence for each thing that would spoil a study; empty when all is well."""
+    return [f"{report.name}: {fault}" for report in reports for fault in _of_node(report, driver)]
+
+
+def _of_node(report: NodeReport, driver: NodeReport) -> list[str]:
+    if report.silent:
+        return [report.silent]
     return [
-        f"{report.name}: {fault}"
-        for report in reports
-        for fault in (
-            *version_faults(report.versions, driver.versions),
-            *_of_devices(report),
-            *_of_clock(report),
-            *_of_storage(report),
-            *_of_token(report, driver),
-        )
+        *version_faults(report.versions, driver.versions),
+        *_of_devices(report),
+        *_of_clock(report),
+        *_of_storage(report),
+        *_of_token(report, driver),
     ]
 
 

@@ -11,8 +11,8 @@ import torch
 from ray.exceptions import RayError
 
 from cluster.health import NodeReport
-from orchestrator.errors import LaunchError, StoreError
-from orchestrator.nodes import alive_nodes, answers, on
+from orchestrator.errors import StoreError
+from orchestrator.nodes import alive_nodes, answers, on, why_none
 from orchestrator.running.tune import RayExecutor
 from orchestrator.storage.store import Store
 from orchestrator.versions import installed_versions
@@ -24,7 +24,7 @@ def check_cluster(address: str, store: Store) -> tuple[list[NodeReport], NodeRep
     """Return what every node of the cluster at `address` says of itself, and what the driver does.
 
     Something is written to the store and deleted again. Raises `LaunchError` where the cluster
-    cannot be reached or a node does not answer, `StoreError` where the driver cannot use the store.
+    cannot be reached, `StoreError` where the driver cannot use the store.
     """
     folder = uuid.uuid4().hex
     with RayExecutor(address):
@@ -70,11 +70,13 @@ def _answer(store: Store, folder: str, node_id: str) -> dict[str, Any]:
 def _report(
     node: Mapping[str, Any], answer: Mapping[str, Any] | RayError, store: Store, folder: str
 ) -> NodeReport:
-    if isinstance(answer, RayError):
-        raise LaunchError(
-            f"{node['NodeManagerAddress']} cannot answer; it was lost, or nothing of ours runs "
-            f"there: {answer}"
-        ) from answer
+    known = {
+        "name": node["NodeManagerAddress"],
+        "gpus": node["Resources"].get("GPU", 0.0),
+    }
+    ahead = answer if isinstance(answer, RayError) else _clock_ahead(node)
+    if isinstance(answer, RayError) or isinstance(ahead, RayError):
+        return NodeReport.of_silent(**known, why=why_none(ahead))
     writes = answer["writes"]
     if not writes:
         try:
@@ -82,21 +84,20 @@ def _report(
         except FileNotFoundError:
             writes = f"the driver does not find it ({store.address(folder)})."
     return NodeReport(
-        name=node["NodeManagerAddress"],
-        gpus=node["Resources"].get("GPU", 0.0),
-        clock_ahead=_clock_ahead(node),
+        **known,
+        clock_ahead=ahead,
         reads=answer["reads"],
         writes=writes,
         **{name: answer[name] for name in ("versions", "gpus_usable", "gpu_names", "token_mode")},
     )
 
 
-def _clock_ahead(node: Mapping[str, Any]) -> float:
+def _clock_ahead(node: Mapping[str, Any]) -> float | RayError:
     """Return by how much a node's clock is ahead, beyond what the way there may explain."""
     asked = time.time()
     ((_, theirs),) = answers([(node, _time.options(**on(node)).remote())])  # its worker is warm
     if isinstance(theirs, RayError):
-        raise LaunchError(f"{node['NodeManagerAddress']} was lost: {theirs}") from theirs
+        return theirs
     ahead: float = min(theirs - asked, 0.0) or max(theirs - time.time(), 0.0)
     return ahead
 

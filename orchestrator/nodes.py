@@ -4,12 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import NodeDiedError, RayError, TaskUnschedulableError
+from ray.exceptions import GetTimeoutError, NodeDiedError, RayError, TaskUnschedulableError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from orchestrator.errors import LaunchError
-
-__all__ = ["NODE_LOST", "Answer", "alive_nodes", "answers", "on"]
+__all__ = ["NODE_LOST", "Answer", "alive_nodes", "answers", "on", "why_none"]
 
 NODE_LOST = (NodeDiedError, TaskUnschedulableError)
 """What a task raises whose node is lost before it answers."""
@@ -34,16 +32,27 @@ def on(node: Node) -> dict[str, Any]:
 
 
 def answers(asked: Sequence[tuple[Node, "ray.ObjectRef[Any]"]]) -> list[Answer]:
-    """Return what nodes answer to tasks; raises `LaunchError` about those that do not answer."""
+    """Return what nodes answer to tasks, or why they do not."""
     references = [reference for _, reference in asked]
-    _, missing = ray.wait(references, num_returns=len(references), timeout=ANSWER_SECONDS)
-    silent = [node["NodeManagerAddress"] for node, reference in asked if reference in missing]
-    if silent:
-        raise LaunchError(
-            f"{', '.join(silent)} did not answer within {ANSWER_SECONDS:g} s. Look at the nodes' "
-            "logs, or take them out of the cluster."
+    ready, _ = ray.wait(references, num_returns=len(references), timeout=ANSWER_SECONDS)
+    return [
+        (node, _value(reference) if reference in ready else GetTimeoutError())
+        for node, reference in asked
+    ]
+
+
+def why_none(error: RayError) -> str:
+    """Return the sentence of why a node has not answered."""
+    if isinstance(error, NODE_LOST):
+        return "it was lost before it answered."
+    if isinstance(error, GetTimeoutError):
+        return (
+            f"it did not answer within {ANSWER_SECONDS:g} s. Look at its logs, or take it out of "
+            "the cluster."
         )
-    return [(node, _value(reference)) for node, reference in asked]
+    cause = getattr(error, "cause", None) or error
+    last = str(cause).strip().splitlines()[-1]
+    return f"nothing of ours runs there: {type(cause).__name__}: {last}"
 
 
 def _value(reference: "ray.ObjectRef[Any]") -> Any:

@@ -318,6 +318,9 @@ def health_lines(
     yield f"The driver has {versions}"
     table = Table("node", "versions", "GPUs", "clock", "reads store", "writes store", "token")
     for report in reports:
+        if report.silent:
+            table.add_row(report.name, "no answer", f"{report.gpus:g}", "", "", "", "")
+            continue
         same = report.versions == driver.versions
         models = ", ".join(dict.fromkeys(report.gpu_names))
         table.add_row(

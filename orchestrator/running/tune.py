@@ -22,7 +22,7 @@ from cluster.capacity import DRIVER_CPUS, NodeResources, TrialResources, node_of
 from cluster.local import usable_cpus
 from orchestrator.errors import LaunchError, RequestError, StorageError
 from orchestrator.fitness import Expected
-from orchestrator.nodes import NODE_LOST, alive_nodes, answers, on
+from orchestrator.nodes import NODE_LOST, alive_nodes, answers, on, why_none
 from orchestrator.packing import Pack
 from orchestrator.running.admission import Admission
 from orchestrator.running.execution import Assignment
@@ -166,9 +166,7 @@ class RayExecutor(Executor):
             if isinstance(answer, NODE_LOST):
                 logger.warning("Node %s was lost before anything ran on it.", name)
             elif isinstance(answer, RayError):
-                cause = getattr(answer, "cause", None) or answer
-                last = str(cause).strip().splitlines()[-1]
-                found.append(f"{name}: nothing of ours runs there: {type(cause).__name__}: {last}")
+                found.append(f"{name}: {why_none(answer)}")
             else:
                 found += [f"{name}: {fault}" for fault in answer]
         return found

@@ -57,6 +57,11 @@ def test_each_fault_is_told_with_its_node(changes, said):
     assert sentence.startswith(f"10.0.0.7: {said}")
 
 
+def test_of_a_node_that_does_not_answer_that_alone_is_told():
+    silent = NodeReport.of_silent("10.0.0.8", 4, why="it was lost before it answered.")
+    assert faults([NODE, silent], DRIVER) == ["10.0.0.8: it was lost before it answered."]
+
+
 def test_authentication_that_is_disabled_everywhere_is_a_fault_of_every_node():
     off = replace(NODE, token_mode="disabled")
     assert len(faults([off, replace(off, name="b")], replace(DRIVER, token_mode="disabled"))) == 2

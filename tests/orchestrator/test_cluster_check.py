@@ -1,4 +1,4 @@
-"""A check of a real cluster of two nodes on this machine, one of which declares what it lacks."""
+"""A check of a real cluster on this machine: one node declares what it lacks, one lacks us."""
 
 import json
 import subprocess
@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-TWO_NODES = """
+THREE_NODES = """
 import json, sys
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +17,7 @@ from orchestrator.cluster_check import check_cluster
 
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
 cluster.add_node(num_cpus=1, num_gpus=64)  # which this machine does not have
+cluster.add_node(num_cpus=1, env_vars={"PYTHONPATH": sys.argv[3]})
 store = Store(sys.argv[1])
 reports, driver = check_cluster(cluster.address, store)
 print(json.dumps([[asdict(report) for report in reports], faults(reports, driver)]))
@@ -37,30 +38,51 @@ except SystemExit as end:
 cluster.shutdown()
 """
 
+WITHOUT_US = """
+import sys
+
+class Refusal:
+    def find_spec(self, name, *_):
+        if name == "orchestrator":
+            raise ImportError("half an installation")
+
+sys.meta_path.insert(0, Refusal())
+"""
+
 
 @pytest.mark.ray
 @pytest.mark.cluster
 @pytest.mark.slow
 def test_every_node_is_asked_and_its_faults_are_named(command_line, tmp_path):
-    command = [sys.executable, "-c", TWO_NODES, str(tmp_path / "store"), str(tmp_path / "other")]
+    torn = tmp_path / "torn"
+    torn.mkdir()
+    (torn / "sitecustomize.py").write_text(WITHOUT_US)
+    folders = [str(tmp_path / "store"), str(tmp_path / "other"), str(torn)]
+    command = [sys.executable, "-c", THREE_NODES, *folders]
     answer = subprocess.run(
         command, env=command_line.environment, capture_output=True, text=True, timeout=300
     )
     lines = answer.stdout.splitlines()
     assert len(lines) > 3, answer.stderr
     reports, told = json.loads(lines[0])
-    assert len(reports) == 2
-    assert sorted(report["gpus"] for report in reports) == [0, 64]
+    assert sorted(report["gpus"] for report in reports) == [0, 0, 64]
+    (silent,) = [report for report in reports if report["silent"]]
+    assert "nothing of ours runs there" in silent["silent"]
+    assert "half an installation" in silent["silent"]
+    reports.remove(silent)
     for report in reports:
         assert report["versions"]["ray"] == reports[0]["versions"]["ray"] != "missing"
         assert abs(report["clock_ahead"]) < 1  # one machine has one clock
         assert (report["reads"], report["writes"]) == ("", "")
-    assert len(told) == 1  # but where there are 64 GPUs
-    assert "the cluster schedules 64 GPUs on it, and torch sees" in told[0]
+    assert len(told) == 2  # of the node that lacks us, and of the one with 64 GPUs
+    assert any("the cluster schedules 64 GPUs on it, and torch sees" in each for each in told)
+    assert any(silent["silent"] in each for each in told)
     assert lines[1] == "[]"  # nothing is left in the store
-    for said in json.loads(lines[2]):
-        assert any("cannot write to the store what the driver reads there" in each for each in said)
+    elsewhere = "cannot write to the store what the driver reads there"
+    said = [any(elsewhere in each for each in own) for own in json.loads(lines[2])]
+    assert sorted(said) == [False, True, True]
     shown = lines[3:]
     assert shown[0].startswith("The driver has python ")
     assert sum("the same" in line for line in shown) == 2  # a row for each node
-    assert shown[-2:] == ["1 fault on 2 nodes", "3"]
+    assert sum("no answer" in line for line in shown) == 1
+    assert shown[-2:] == ["2 faults on 3 nodes", "3"]
