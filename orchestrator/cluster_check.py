@@ -70,13 +70,12 @@ def _answer(store: Store, folder: str, node_id: str) -> dict[str, Any]:
 def _report(
     node: Mapping[str, Any], answer: Mapping[str, Any] | RayError, store: Store, folder: str
 ) -> NodeReport:
-    known = {
-        "name": node["NodeManagerAddress"],
-        "gpus": node["Resources"].get("GPU", 0.0),
-    }
-    ahead = answer if isinstance(answer, RayError) else _clock_ahead(node)
-    if isinstance(answer, RayError) or isinstance(ahead, RayError):
-        return NodeReport.of_silent(**known, why=why_none(ahead))
+    name, gpus = node["NodeManagerAddress"], node["Resources"].get("GPU", 0.0)
+    if isinstance(answer, RayError):
+        return NodeReport.of_silent(name, gpus, why=why_none(answer))
+    ahead = _clock_ahead(node)
+    if isinstance(ahead, RayError):
+        return NodeReport.of_silent(name, gpus, why=why_none(ahead))
     writes = answer["writes"]
     if not writes:
         try:
@@ -84,11 +83,12 @@ def _report(
         except FileNotFoundError:
             writes = f"the driver does not find it ({store.address(folder)})."
     return NodeReport(
-        **known,
+        name=name,
+        gpus=gpus,
         clock_ahead=ahead,
         reads=answer["reads"],
         writes=writes,
-        **{name: answer[name] for name in ("versions", "gpus_usable", "gpu_names", "token_mode")},
+        **{key: answer[key] for key in ("versions", "gpus_usable", "gpu_names", "token_mode")},
     )
 
 
