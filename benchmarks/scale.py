@@ -4,8 +4,9 @@
     python -m benchmarks.scale --trials 100 --seeds 10       # 1,000 cells
 
 Cells of one step, so that what is not training shows. Every pair of width and batch size is a shape
-of its own and so a trial; the driver's memory is read while it goes on: it must not grow with the
-trials that have ended. Linux alone: it reads /proc.
+of its own and so a trial; the driver's memory is read while it goes on. Exits with 1 where it grows
+by more than `MOST_KIB` a trial: thousands of them are then a small part of a machine. Linux alone: it
+reads /proc.
 """
 
 import argparse
@@ -26,6 +27,8 @@ ROOT = Path(__file__).resolve().parents[1]
 BATCH_SIZES = 50
 SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)
 """Of the trials, after which the driver's memory is told."""
+MOST_KIB = 64.0
+"""Growth of the driver's memory by one trial that has ended: Tune keeps some 30 KiB of each."""
 
 
 @dataclass(kw_only=True)
@@ -46,6 +49,12 @@ class Run:
     """Cells."""
     memory: list[tuple[int, float]] = field(default_factory=list)
     """Trials that had begun, and the driver's resident MiB then."""
+
+    @property
+    def growth(self) -> float:
+        """KiB of the driver a trial, by the last three quarters of them."""
+        (first, before), (last, after) = self.memory[len(self.memory) // 4], self.memory[-1]
+        return 1024 * (after - before) / (last - first)
 
 
 def study_text(trials: int, seeds: int) -> str:
@@ -169,6 +178,7 @@ def lines(run: Run, store_path: Path, cells: int) -> list[tuple[str, str]]:
             )
             for share in SHARES
         ),
+        ("driver KiB a trial, after a quarter of them", f"{run.growth:.0f}"),
         ("driver MiB at most", f"{run.peak_mib:.0f}"),
         ("files, MiB", f"{before:,}, {before_mib:.0f}"),
         ("seconds to read all rows", f"{reading:.1f}"),
@@ -196,6 +206,8 @@ def main() -> None:
         print(*settings_lines(), sep="\n")
         print(f"cells of digits, one step each, {options.seeds} a trial\n")
         print_table(["what", "figure"], lines(run, store, cells))
+    if run.growth > MOST_KIB:
+        sys.exit(f"the driver grows by {run.growth:.0f} KiB a trial; allowed: {MOST_KIB:.0f}")
 
 
 if __name__ == "__main__":

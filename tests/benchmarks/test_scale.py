@@ -3,6 +3,7 @@
 import pytest
 
 from benchmarks.placement import busy_share
+from benchmarks.scale import Run
 from benchmarks.simulation import Costs, RealRun, calibrated, foretold, simulate
 
 
@@ -43,3 +44,8 @@ def test_slots_count_from_the_last_ones_first_pack_to_the_last_packs_beginning()
     begins, ends = [0.0, 2.0, 4.5, 6.0, 9.0], [4.0, 5.0, 8.5, 9.0, 13.0]
     # Of the 7 s from 2 to 9, one slot is idle for half a second, twice, and the other for one.
     assert busy_share(begins, ends, slots=2) == pytest.approx(1 - 2 / 14)
+
+
+def test_memory_grows_by_what_it_gains_after_a_quarter_of_the_trials():
+    memory = [(trial, 400.0 if trial <= 20 else 500.0 + trial) for trial in range(1, 101)]
+    assert Run(memory=memory).growth == pytest.approx(1024.0)  # not the 120 MiB of the start
