@@ -5,8 +5,8 @@
 
 Cells of one step, so that what is not training shows. Every pair of width and batch size is a shape
 of its own and so a trial; the driver's memory is read while it goes on. Exits with 1 where it grows
-by more than `MOST_KIB` a trial: thousands of them are then a small part of a machine. Linux alone: it
-reads /proc.
+by more than `MOST_KIB` a trial: thousands of them are then a small part of a machine. Linux alone:
+it reads /proc.
 """
 
 import argparse
