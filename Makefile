@@ -63,7 +63,7 @@ RESULTS := baidu_images baidu_language baidu_translation baidu_pronunciation bai
   baidu_speech_cnn baidu_speech_ctc smith_le memorize dont_decay
 
 results: $(VENV)/.installed-test data
-	mkdir -p results
+	mkdir -p results build
 	test -e results/smith_le || cp -r studies/stores/smith_le results
 	for study in $(RESULTS); do \
 	  SCALING_STUDY_DATA=$(DATA) $(BIN)/scaling-study run studies/$$study.yaml || exit; \
