@@ -20,6 +20,7 @@ import yaml
 from analysis import (
     FitError,
     PowerLawFit,
+    backtest,
     check_batch_size_law,
     compare_exponents,
     curve_regions,
@@ -66,6 +67,7 @@ DOMAINS = (
         "best_validation_error",
         "−0.309 (ImageNet)",
     ),
+    Domain("baidu_images", "images, perceptron: test error", "test_error", "−0.309 (ImageNet)"),
     Domain("baidu_speech", "speech frames, perceptron: error", "best_validation_error", "−0.299"),
     Domain("baidu_speech_cnn", "speech frames, CNN: error", "best_validation_error", "−0.299"),
     Domain("baidu_speech_ctc", "speech, CTC: phone error", "best_validation_error", "−0.299"),
@@ -117,6 +119,7 @@ def main(folder: Path) -> None:
     for title, tell in (
         ("What was run", machine),
         ("Learning curves", learning_curves),
+        ("Larger shards foretold from smaller ones", foretold),
         ("Errors by shard", errors_by_shard),
         ("Best model sizes", model_sizes),
         ("One exponent for two architectures", architectures),
@@ -135,7 +138,8 @@ def main(folder: Path) -> None:
 def machine(stores: Stores) -> Iterator[str]:
     """Yield what each study cost, and on what it ran."""
     rows = []
-    for study in (*(domain.study for domain in DOMAINS), "smith_le", "memorize", "dont_decay"):
+    domains = dict.fromkeys(domain.study for domain in DOMAINS)
+    for study in (*domains, "smith_le", "memorize", "dont_decay"):
         try:
             cells = stores.cells(study)
         except NotRunError:
@@ -189,6 +193,15 @@ def learning_curves(stores: Stores) -> Iterator[str]:
     for domain, cells in told(stores):
         fit = curve(cells, domain.y, "M2")
         yield f"- {domain.title}: {fit.status}. {curve_regions(fit).reason}"
+
+
+def foretold(stores: Stores) -> Iterator[str]:
+    """Yield how well the larger shards are foretold from the smaller ones, by form."""
+    rows = []
+    for domain, cells in told(stores):
+        held = backtest(cells, y=domain.y, forms=["M1", "M2"], choose=varied(cells)).forms
+        rows.append((domain.title, *(f"{held.loc[form, 'rmse']:.3f}" for form in ("M1", "M2"))))
+    yield from table(("curve", "RMSE of log error, no floor", "floor free"), rows)
 
 
 def errors_by_shard(stores: Stores) -> Iterator[str]:
