@@ -32,6 +32,8 @@ class NodeReport:
     """Why what it wrote to the store did not arrive; empty if it did."""
     token_mode: str
     """Ray's authentication in its environment."""
+    unguarded: str = ""
+    """Of the driver: address of the cluster's dashboard, if it answers without a token."""
     silent: str = ""
     """Why it did not answer, so that nothing else is known of it; empty if it did."""
 
@@ -53,7 +55,13 @@ class NodeReport:
 
 def faults(reports: Sequence[NodeReport], driver: NodeReport) -> list[str]:
     """Return one sentence for each thing that would spoil a study; empty when all is well."""
-    return [f"{report.name}: {fault}" for report in reports for fault in _of_node(report, driver)]
+    told = [f"{report.name}: {fault}" for report in reports for fault in _of_node(report, driver)]
+    if driver.unguarded:
+        told.append(
+            f"The dashboard at {driver.unguarded} answers without a token: whoever reaches it runs "
+            "code on the cluster. Start every node with RAY_AUTH_MODE=token, and ship the token."
+        )
+    return told
 
 
 def _of_node(report: NodeReport, driver: NodeReport) -> list[str]:

@@ -1,7 +1,10 @@
 """Asks every node of a Ray cluster what it has, and whether it shares the store."""
 
+import logging
 import os
 import time
+import urllib.error
+import urllib.request
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +20,12 @@ from orchestrator.running.tune import RayExecutor
 from orchestrator.storage.store import Store
 from orchestrator.versions import installed_versions
 
-__all__ = ["check_cluster"]
+__all__ = ["answers_strangers", "check_cluster"]
+
+logger = logging.getLogger(__name__)
+
+ASKED = "/api/version"
+ASKED_SECONDS = 10.0
 
 
 def check_cluster(address: str, store: Store) -> tuple[list[NodeReport], NodeReport]:
@@ -27,12 +35,12 @@ def check_cluster(address: str, store: Store) -> tuple[list[NodeReport], NodeRep
     cannot be reached, `StoreError` where the driver cannot use the store.
     """
     folder = uuid.uuid4().hex
-    with RayExecutor(address):
+    with RayExecutor(address) as executor:
         try:
             store.leave_note(f"{folder}/driver", "driver")
             asked = [(node, _ask(node, store, folder)) for node in alive_nodes()]
             reports = [_report(node, answer, store, folder) for node, answer in answers(asked)]
-            return reports, _driver(store)
+            return reports, _driver(executor.dashboard)
         finally:
             store.remove_notes(folder)
 
@@ -102,8 +110,26 @@ def _clock_ahead(node: Mapping[str, Any]) -> float | RayError:
     return ahead
 
 
-def _driver(store: Store) -> NodeReport:
-    return NodeReport(name="driver", gpus=0, clock_ahead=0.0, reads="", writes="", **_facts())
+def _driver(dashboard: str) -> NodeReport:
+    return NodeReport(
+        name="driver",
+        gpus=0,
+        clock_ahead=0.0,
+        reads="",
+        writes="",
+        unguarded=dashboard if dashboard and answers_strangers(dashboard) else "",
+        **_facts(),
+    )
+
+
+def answers_strangers(dashboard: str) -> bool:
+    """Return whether the dashboard at HOST:PORT answers who shows no token."""
+    try:
+        with urllib.request.urlopen(f"http://{dashboard}{ASKED}", timeout=ASKED_SECONDS):
+            return True
+    except (urllib.error.HTTPError, OSError) as error:
+        logger.info("The dashboard at %s does not answer without a token: %s", dashboard, error)
+        return False
 
 
 def _facts() -> dict[str, Any]:

@@ -98,6 +98,8 @@ class RayExecutor(Executor):
         self._address = address
         self._may_grow = may_grow
         self._tune_only: str | None = None
+        self.dashboard = ""
+        """HOST:PORT of Ray's dashboard, once it is known."""
 
     @override
     def __enter__(self) -> Self:
@@ -124,7 +126,8 @@ class RayExecutor(Executor):
             except (ConnectionError, ValueError, RuntimeError, RayError) as error:
                 raise _unreachable(self._address or "this machine", error) from error
         if context.dashboard_url:
-            logger.info("Ray's dashboard: http://%s", context.dashboard_url)
+            self.dashboard = context.dashboard_url
+            logger.info("Ray's dashboard: http://%s", self.dashboard)
         return self
 
     @override
@@ -289,7 +292,7 @@ def _faults(store: Store, expected: Expected) -> list[str]:
 def _unreachable(address: str, error: Exception) -> LaunchError:
     return LaunchError(
         f"Ray cannot be reached at {address}: {error}. "
-        "Check the address and the cluster; without --address, Ray is started here."
+        "Check the address, the token and the cluster; without --address, Ray is started here."
     )
 
 

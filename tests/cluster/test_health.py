@@ -62,6 +62,11 @@ def test_of_a_node_that_does_not_answer_that_alone_is_told():
     assert faults([NODE, silent], DRIVER) == ["10.0.0.8: it was lost before it answered."]
 
 
+def test_a_dashboard_that_answers_without_a_token_is_a_fault_of_the_cluster():
+    (said,) = faults([NODE], replace(DRIVER, unguarded="10.0.0.1:8265"))
+    assert said.startswith("The dashboard at 10.0.0.1:8265 answers without a token")
+
+
 def test_authentication_that_is_disabled_everywhere_is_a_fault_of_every_node():
     off = replace(NODE, token_mode="disabled")
     assert len(faults([off, replace(off, name="b")], replace(DRIVER, token_mode="disabled"))) == 2

@@ -3,8 +3,12 @@
 import json
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+
+from orchestrator.cluster_check import answers_strangers
 
 THREE_NODES = """
 import json, sys
@@ -28,6 +32,12 @@ Store.read_note = lambda store, name: read(Store(sys.argv[2]), name)
 reports, driver = check_cluster(cluster.address, store)
 print(json.dumps([faults([report], driver) for report in reports]))
 Store.read_note = read
+import os, subprocess
+without = subprocess.run(
+    [sys.executable, "-m", "orchestrator", "cluster", "check", "--store", str(store.location),
+     "--address", cluster.address],
+    env={**os.environ, "RAY_AUTH_TOKEN": "x" * 32}, capture_output=True, text=True)
+print(json.dumps([without.returncode, without.stderr]))
 from orchestrator import cli
 sys.argv = ["scaling-study", "cluster", "check", "--store", str(store.location),
             "--address", cluster.address]
@@ -50,6 +60,26 @@ sys.meta_path.insert(0, Refusal())
 """
 
 
+@pytest.mark.parametrize(("status", "answered"), [(200, True), (401, False)])
+def test_a_dashboard_is_asked_without_a_token(status, answered):
+    class Dashboard(BaseHTTPRequestHandler):
+        def do_GET(self):
+            assert "Authorization" not in self.headers
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Dashboard) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        assert answers_strangers(f"127.0.0.1:{server.server_port}") is answered
+        thread.join()
+        closed = server.server_port
+    assert not answers_strangers(f"127.0.0.1:{closed}")
+
+
 @pytest.mark.ray
 @pytest.mark.cluster
 @pytest.mark.slow
@@ -60,7 +90,11 @@ def test_every_node_is_asked_and_its_faults_are_named(command_line, tmp_path):
     folders = [str(tmp_path / "store"), str(tmp_path / "other"), str(torn)]
     command = [sys.executable, "-c", THREE_NODES, *folders]
     answer = subprocess.run(
-        command, env=command_line.environment, capture_output=True, text=True, timeout=300
+        command,
+        env={**command_line.environment, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "s" * 32},
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     lines = answer.stdout.splitlines()
     assert len(lines) > 3, answer.stderr
@@ -81,7 +115,11 @@ def test_every_node_is_asked_and_its_faults_are_named(command_line, tmp_path):
     elsewhere = "cannot write to the store what the driver reads there"
     said = [any(elsewhere in each for each in own) for own in json.loads(lines[2])]
     assert sorted(said) == [False, True, True]
-    shown = lines[3:]
+    code, complaint = json.loads(lines[3])  # of one with another token
+    assert code == 3
+    assert "Traceback" not in complaint
+    assert "Check the address, the token and the cluster" in complaint
+    shown = lines[4:]
     assert shown[0].startswith("The driver has python ")
     assert sum("the same" in line for line in shown) == 2  # a row for each node
     assert sum("no answer" in line for line in shown) == 1

@@ -22,6 +22,7 @@ from orchestrator.storage.schema import HOW_IT_WENT
 from orchestrator.storage.store import Store
 from orchestrator.study_file.study import Study
 from tests.orchestrator.conftest import PLUGINS
+from tests.orchestrator.test_cli import run
 from workloads.digits import Digits
 
 DIGITS = """
@@ -451,6 +452,9 @@ def test_sigkill_loses_no_durable_row_and_repeats_little(
             if command.startswith("ray::ImplicitFunc")  # Ray's agents are called ray:: too
         ]
         assert workers
+        status = run("status", str(store)).stdout  # as from another terminal
+        assert "Running: " in status
+        assert f"pid {driver.pid})" in status
         before = durable_rows(store)
         if victims in ("worker", "both"):
             os.kill(workers[0], signal.SIGKILL)
