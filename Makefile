@@ -23,7 +23,7 @@ study: $(VENV)/.installed
 	$(BIN)/scaling-study analyze results/quickstart
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadgroup
+	$(BIN)/python -m pytest
 
 data: $(DATA)/fashion_mnist $(DATA)/kjv $(DATA)/reina_valera $(DATA)/festvox_ru $(DATA)/mnist \
   $(DATA)/sotu $(DATA)/cmudict
