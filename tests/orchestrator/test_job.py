@@ -101,7 +101,10 @@ def test_a_study_and_its_plug_in_are_sent_followed_and_sent_again(
     assert "20 of 20 were done before" in again.stderr
 
     checked = command_line("cluster", "check", "--store", str(store), "--address", cluster.address)
-    assert checked.returncode == 0, checked.stdout + checked.stderr
+    # Two nodes that share a store, and no token.
+    assert checked.returncode == 3, checked.stdout + checked.stderr
+    assert "answers without a token" in checked.stdout
+    assert "1 fault on 2 nodes" in checked.stdout
     assert len(pd.read_parquet(store / "cells")) == 20
 
 
