@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 ASKED = "/api/version"
 ASKED_SECONDS = 10.0
+REFUSALS = (401, 403)
+"""Statuses of HTTP by which a server asks for a token; another error is an answer."""
 
 
 def check_cluster(address: str, store: Store) -> tuple[list[NodeReport], NodeReport]:
@@ -123,12 +125,20 @@ def _driver(dashboard: str) -> NodeReport:
 
 
 def answers_strangers(dashboard: str) -> bool:
-    """Return whether the dashboard at HOST:PORT answers who shows no token."""
+    """Return whether the dashboard at HOST:PORT answers who shows no token.
+
+    Of one that cannot be reached from here a warning is logged: nobody here can run code by it.
+    """
+    straight = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with urllib.request.urlopen(f"http://{dashboard}{ASKED}", timeout=ASKED_SECONDS):
+        with straight.open(f"http://{dashboard}{ASKED}", timeout=ASKED_SECONDS):
             return True
-    except (urllib.error.HTTPError, OSError) as error:
-        logger.info("The dashboard at %s does not answer without a token: %s", dashboard, error)
+    except urllib.error.HTTPError as error:
+        return error.code not in REFUSALS
+    except OSError as error:
+        logger.warning(
+            "The dashboard at %s cannot be asked whether it is open: %s", dashboard, error
+        )
         return False
 
 

@@ -60,8 +60,10 @@ sys.meta_path.insert(0, Refusal())
 """
 
 
-@pytest.mark.parametrize(("status", "answered"), [(200, True), (401, False)])
-def test_a_dashboard_is_asked_without_a_token(status, answered):
+@pytest.mark.parametrize(
+    ("status", "answered"), [(200, True), (401, False), (403, False), (404, True)]
+)
+def test_a_dashboard_is_asked_without_a_token(caplog, status, answered):
     class Dashboard(BaseHTTPRequestHandler):
         def do_GET(self):
             assert "Authorization" not in self.headers
@@ -77,7 +79,9 @@ def test_a_dashboard_is_asked_without_a_token(status, answered):
         assert answers_strangers(f"127.0.0.1:{server.server_port}") is answered
         thread.join()
         closed = server.server_port
+    assert not caplog.records
     assert not answers_strangers(f"127.0.0.1:{closed}")
+    assert "cannot be asked whether it is open" in caplog.text
 
 
 @pytest.mark.ray

@@ -74,6 +74,22 @@ def test_text8_is_fetched_from_the_hub_in_one_piece(folder, monkeypatch, parts):
     assert (place / "text8").read_text() == text
 
 
+def test_a_repository_that_has_changed_exits_2(folder, monkeypatch):
+    hub(monkeypatch, {"train": {"words": ["to be"]}})
+    result = run("data", "--fetch", "text8")
+    assert result.exit_code == 2
+    assert "afmck/text8 has no 'text'; expected: the splits train, validation" in result.stderr
+
+
+def test_a_folder_that_cannot_be_written_exits_2(folder, monkeypatch):
+    hub(monkeypatch, {"train": {"text": ["to be"]}})
+    monkeypatch.setattr("workloads.data.downloads.TEXT8_CHARACTERS", 5)
+    (folder / "data").write_text("a file where the folder is to be")
+    result = run("data", "--fetch", "text8")
+    assert result.exit_code == 2
+    assert "text8 cannot be written: " in result.stderr
+
+
 def test_a_hub_that_is_not_reached_exits_2(folder, monkeypatch):
     hub(monkeypatch, ConnectionError("Couldn't reach 'afmck/text8' on the Hub"))
     result = run("data", "--fetch", "text8")

@@ -1,16 +1,22 @@
 """Downloads through torchvision and Hugging Face's datasets: only ever when asked for."""
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from workloads.errors import WorkloadError
 
-__all__ = ["fetch_cifar10", "fetch_fashion_mnist", "fetch_mnist", "fetch_text8"]
+__all__ = [
+    "TEXT8_CHARACTERS",
+    "fetch_cifar10",
+    "fetch_fashion_mnist",
+    "fetch_mnist",
+    "fetch_text8",
+]
 
 TEXT8_REPOSITORY = "afmck/text8"
 TEXT8_CHARACTERS = 10**8
+"""Of the whole text."""
 
 
 def fetch_mnist(folder: Path) -> None:
@@ -31,11 +37,20 @@ def fetch_cifar10(folder: Path) -> None:
 def fetch_text8(folder: Path) -> None:
     """Download text8 from the Hugging Face Hub into `folder`, which may be absent."""
     splits = _from_hub(TEXT8_REPOSITORY)
-    # In one piece, or parted into what is trained on, validated on and tested on.
-    text = "".join(splits["train"]["text"])
-    if len(text) < TEXT8_CHARACTERS:
-        text += "".join(part for name in ("validation", "test") for part in splits[name]["text"])
-    _write_whole(folder / "text8", text.encode("ascii"))
+    try:
+        # In one piece, or parted into what is trained on, validated on and tested on.
+        text = "".join(splits["train"]["text"])
+        if len(text) < TEXT8_CHARACTERS:
+            text += "".join(
+                part for name in ("validation", "test") for part in splits[name]["text"]
+            )
+    except KeyError as error:
+        raise WorkloadError(
+            f"{TEXT8_REPOSITORY} has no {error}; expected: the splits train, validation and test, "
+            "with a column text. Put the file text8 of another source into "
+            f"{folder}."
+        ) from error
+    _write_whole(folder / "text8", text.encode())
 
 
 def _through_torchvision(name: str, folder: Path) -> None:
@@ -75,8 +90,13 @@ def _from_hub(repository: str) -> Mapping[str, Mapping[str, Sequence[Any]]]:
 
 
 def _write_whole(path: Path, content: bytes) -> None:
-    """Write all or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as beside:
-        beside.write(content)
-    Path(beside.name).replace(path)
+    """Write all or nothing, of which the next try writes over what is left."""
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_bytes(content)
+        beside.replace(path)
+    except OSError as error:
+        raise WorkloadError(
+            f"{path} cannot be written: {error}. Check the folder and its space, and try again."
+        ) from error

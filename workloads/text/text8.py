@@ -18,6 +18,7 @@ from workloads.axis import AxisValues
 from workloads.base import Data, Split
 from workloads.data.cache import cached_arrays
 from workloads.data.catalogue import TEXT8
+from workloads.data.downloads import TEXT8_CHARACTERS
 from workloads.errors import WorkloadError
 from workloads.streams import permutation
 from workloads.text.lstm_language import LstmLanguage
@@ -38,7 +39,7 @@ class Text8(NextToken):
 
     tokens = 27
     context = 64
-    characters: ClassVar[int] = 10**8
+    characters: ClassVar[int] = TEXT8_CHARACTERS
     """Of the whole text; a file of another length is refused."""
     pool_chunks: ClassVar[int] = 2**19
     """Chunks of the pool, 34 million characters: a number that halves evenly."""
