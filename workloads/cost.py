@@ -74,6 +74,7 @@ def _count(workload: Workload, size: AxisValue, axes: AxisValues) -> ModelCost:
                 model = workload.model(size)
             flops, operations = _forward_flops(model, example.to("meta"))
         except (NotImplementedError, RuntimeError):
+            # A model that reads its own numbers, or an operation that has no form without them.
             model = workload.model(size)
             flops, operations = _forward_flops(model, example)
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
