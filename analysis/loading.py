@@ -8,8 +8,9 @@ declares, and the failed cells on request.
 import json
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -23,11 +24,10 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from analysis import columns
-from analysis.errors import FitError
+from analysis.errors import FitError, UnreadableStoreError
 
-__all__ = ["ATTEMPTS", "FAILED", "load_cells", "load_curves", "load_grids", "select_grids"]
+__all__ = ["FAILED", "load_cells", "load_curves", "load_grids", "select_grids"]
 
-ATTEMPTS = "attempts"
 FAILED = "failed"
 READERS = 16
 """Files read at a time: on an object store each costs a round trip, and a store has thousands."""
@@ -60,6 +60,7 @@ def load_cells(
     Raises:
         FitError: no cells, unknown study or grid, a grid's name in several studies, a workload axis
             named like a column of the store.
+        UnreadableStoreError: the storage does not answer, or refuses.
     """
     folder = _Folder.open(store)
     members = None
@@ -165,7 +166,8 @@ def select_grids(
         holders = known[columns.STUDY][known[columns.GRID] == clash].tolist()
         raise FitError(
             f"Grid {clash!r} occurs in the studies {', '.join(holders)}; "
-            f"name one, such as study={holders[0]!r}. Studies and their grids here: {listing}."
+            f"name one: study={holders[0]!r} in Python, --study {holders[0]} on the command line. "
+            f"Studies and their grids here: {listing}."
         )
     return grids.merge(known, on=[columns.STUDY, columns.GRID])
 
@@ -180,7 +182,8 @@ class _Folder:
     def open(cls, store: str | PathLike[str]) -> "_Folder":
         if isinstance(store, str) and "://" in store:
             try:
-                filesystem, root = pafs.FileSystem.from_uri(store)
+                with _explained("the store"):
+                    filesystem, root = pafs.FileSystem.from_uri(store)
             except pa.ArrowInvalid:
                 # without its cause, which quotes the URI with what credentials it holds
                 raise FitError(
@@ -193,9 +196,11 @@ class _Folder:
     def read(self, part: str, cell_ids: Sequence[str] | None = None) -> pd.DataFrame:
         """Return all rows of `<root>/<part>/*.parquet`, of `cell_ids` alone where given."""
         selector = pafs.FileSelector(f"{self.root}/{part}", allow_not_found=True)
+        with _explained(selector.base_dir):
+            entries = self.filesystem.get_file_info(selector)
         paths = sorted(
             entry.path
-            for entry in self.filesystem.get_file_info(selector)
+            for entry in entries
             if entry.type == pafs.FileType.File
             and entry.base_name.endswith(".parquet")
             and not entry.base_name.startswith(".")
@@ -220,7 +225,7 @@ class _Folder:
     def _table(self, path: str, cell_ids: Sequence[str] | None) -> Any:
         """Return the file's table, or the exception that says why it is no Parquet file."""
         try:
-            with self.filesystem.open_input_file(path) as file:
+            with _explained(path), self.filesystem.open_input_file(path) as file:
                 content = file.read()
         except FileNotFoundError as error:
             raise FitError(f"{path} vanished while the store was read; load again.") from error
@@ -233,6 +238,20 @@ class _Folder:
         if cell_ids is None:
             return table
         return table.filter(pc.is_in(table[columns.CELL_ID], pa.array(cell_ids, pa.string())))
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """Say of what fails for another reason than that it is not there what could not be read."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UnreadableStoreError(
+            f"Could not read {what}: {error}. Check that you may read it and, for an object store, "
+            "the bucket's name, the credentials in the environment and the network."
+        ) from error
 
 
 def _first_rows(cells: pd.DataFrame) -> pd.DataFrame:
@@ -281,7 +300,7 @@ def _expanded(cells: pd.DataFrame, holder: str, what: str) -> pd.DataFrame:
     texts = cells[holder]
     parsed = {text: _json_object(text, holder) for text in texts.dropna().unique()}
     values = pd.DataFrame([parsed.get(text, {}) for text in texts], index=cells.index)
-    reserved = {*cells.columns, columns.STUDY, columns.GRID, columns.ERROR_MESSAGE, ATTEMPTS}
+    reserved = {*cells.columns, *columns.ADDED_ON_LOADING}
     if clash := sorted(reserved.intersection(values.columns)):
         raise FitError(
             f"The workload's {what} {clash} are named like columns of the store. Rename them in "
@@ -303,7 +322,7 @@ def _json_object(text: str, holder: str) -> dict[str, Any]:
 
 def _with_failures(cells: pd.DataFrame, failures: pd.DataFrame) -> pd.DataFrame:
     if failures.empty:
-        return cells.assign(**{columns.ERROR_MESSAGE: None, ATTEMPTS: 0})
+        return cells.assign(**{columns.ERROR_MESSAGE: None, columns.ATTEMPTS: 0})
     attempt = [columns.CELL_ID, columns.PACK_ID, columns.ATTEMPT]
     failures = failures.drop_duplicates(attempt).sort_values([columns.FAILED_AT, *attempt])
     by_cell = failures.groupby(columns.CELL_ID)
@@ -312,5 +331,5 @@ def _with_failures(cells: pd.DataFrame, failures: pd.DataFrame) -> pd.DataFrame:
     if len(cells):
         last = last[~last[columns.CELL_ID].isin(cells[columns.CELL_ID])]
     joined = pd.concat([cells, last.assign(status=FAILED)], ignore_index=True)
-    joined[ATTEMPTS] = joined[columns.CELL_ID].map(attempts).fillna(0).astype(int)
+    joined[columns.ATTEMPTS] = joined[columns.CELL_ID].map(attempts).fillna(0).astype(int)
     return joined

@@ -21,7 +21,7 @@ from analysis.law_analysis import (
     law_exponents,
     law_verdicts,
 )
-from analysis.loading import ATTEMPTS, FAILED, load_cells, load_grids, select_grids
+from analysis.loading import FAILED, load_cells, load_grids, select_grids
 
 __all__ = [
     "MEASURED",
@@ -242,7 +242,7 @@ def _analyze_grid(study: str, grid: str, cells: pd.DataFrame, members: pd.Series
         counts=counts,
         laws=laws,
         remark=remark,
-        failures=known.loc[failed, [columns.CELL_ID, ATTEMPTS, columns.ERROR_MESSAGE]],
+        failures=known.loc[failed, [columns.CELL_ID, columns.ATTEMPTS, columns.ERROR_MESSAGE]],
     )
 
 

@@ -1,9 +1,9 @@
 """Whether the nodes of a cluster are fit for a study: what each says of itself, and its faults."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["CLOCK_SECONDS", "NodeReport", "faults", "version_faults"]
+__all__ = ["CLOCK_SECONDS", "ClusterReport", "NodeReport", "faults", "version_faults"]
 
 CLOCK_SECONDS = 5.0
 """Difference between a node's clock and the driver's that is a fault: rows carry the time at which
@@ -32,8 +32,6 @@ class NodeReport:
     """Why what it wrote to the store did not arrive; empty if it did."""
     token_mode: str
     """Ray's authentication in its environment."""
-    unguarded: str = ""
-    """Of the driver: address of the cluster's dashboard, if it answers without a token."""
     silent: str = ""
     """Why it did not answer, so that nothing else is known of it; empty if it did."""
 
@@ -53,26 +51,40 @@ class NodeReport:
         )
 
 
-def faults(reports: Sequence[NodeReport], driver: NodeReport) -> list[str]:
+@dataclass(frozen=True, kw_only=True)
+class ClusterReport:
+    """What a cluster says of itself, beside the driver that its nodes must be like."""
+
+    nodes: tuple[NodeReport, ...]
+    versions: Mapping[str, str]
+    """The driver's, as nodes have theirs."""
+    token_mode: str
+    """Ray's authentication in the driver's environment."""
+    open_dashboard: str = ""
+    """Address of the cluster's dashboard, if it answers who shows no token."""
+
+
+def faults(cluster: ClusterReport) -> list[str]:
     """Return one sentence for each thing that would spoil a study; empty when all is well."""
-    told = [f"{report.name}: {fault}" for report in reports for fault in _of_node(report, driver)]
-    if driver.unguarded:
+    told = [f"{node.name}: {fault}" for node in cluster.nodes for fault in _of_node(node, cluster)]
+    if cluster.open_dashboard:
         told.append(
-            f"The dashboard at {driver.unguarded} answers without a token: whoever reaches it runs "
-            "code on the cluster. Start every node with RAY_AUTH_MODE=token, and ship the token."
+            f"The dashboard at {cluster.open_dashboard} answers without a token: whoever reaches "
+            "it runs code on the cluster. Start every node with RAY_AUTH_MODE=token, and ship the "
+            "token."
         )
     return told
 
 
-def _of_node(report: NodeReport, driver: NodeReport) -> list[str]:
-    if report.silent:
-        return [report.silent]
+def _of_node(node: NodeReport, cluster: ClusterReport) -> list[str]:
+    if node.silent:
+        return [node.silent]
     return [
-        *version_faults(report.versions, driver.versions),
-        *_of_devices(report),
-        *_of_clock(report),
-        *_of_storage(report),
-        *_of_token(report, driver),
+        *version_faults(node.versions, cluster.versions),
+        *_of_devices(node),
+        *_of_clock(node),
+        *_of_storage(node),
+        *_of_token(node.token_mode, cluster.token_mode),
     ]
 
 
@@ -86,29 +98,29 @@ def version_faults(versions: Mapping[str, str], driver: Mapping[str, str]) -> li
     ]
 
 
-def _of_devices(report: NodeReport) -> list[str]:
-    if report.gpus <= report.gpus_usable:
+def _of_devices(node: NodeReport) -> list[str]:
+    if node.gpus <= node.gpus_usable:
         return []
     return [
-        f"the cluster schedules {report.gpus:g} GPUs on it, and torch sees {report.gpus_usable}. "
+        f"the cluster schedules {node.gpus:g} GPUs on it, and torch sees {node.gpus_usable}. "
         "Mend its driver, or start the node with --num-gpus."
     ]
 
 
-def _of_clock(report: NodeReport) -> list[str]:
-    if abs(report.clock_ahead) <= CLOCK_SECONDS:
+def _of_clock(node: NodeReport) -> list[str]:
+    if abs(node.clock_ahead) <= CLOCK_SECONDS:
         return []
-    way = "ahead of" if report.clock_ahead > 0 else "behind"
+    way = "ahead of" if node.clock_ahead > 0 else "behind"
     return [
-        f"its clock is {abs(report.clock_ahead):.0f} s {way} the driver's; allowed: "
+        f"its clock is {abs(node.clock_ahead):.0f} s {way} the driver's; allowed: "
         f"{CLOCK_SECONDS:g} s. Set it by NTP."
     ]
 
 
-def _of_storage(report: NodeReport) -> list[str]:
+def _of_storage(node: NodeReport) -> list[str]:
     said = (
-        ("cannot read what the driver wrote to the store", report.reads),
-        ("cannot write to the store what the driver reads there", report.writes),
+        ("cannot read what the driver wrote to the store", node.reads),
+        ("cannot write to the store what the driver reads there", node.writes),
     )
     return [
         f"{what}: {why} Use a path on storage that every node mounts, or s3:// or gs://."
@@ -117,15 +129,15 @@ def _of_storage(report: NodeReport) -> list[str]:
     ]
 
 
-def _of_token(report: NodeReport, driver: NodeReport) -> list[str]:
-    if report.token_mode == "disabled":
+def _of_token(there: str, here: str) -> list[str]:
+    if there == "disabled":
         return [
             "Ray's authentication is disabled there: whoever reaches its ports runs code on it. "
             "Set RAY_AUTH_MODE=token on every node, and ship the token."
         ]
-    if report.token_mode == driver.token_mode:
+    if there == here:
         return []
     return [
-        f"Ray's authentication is {report.token_mode!r} there and {driver.token_mode!r} here. Set "
-        "RAY_AUTH_MODE alike on every node, and ship the token."
+        f"Ray's authentication is {there!r} there and {here!r} here. Set RAY_AUTH_MODE alike on "
+        "every node, and ship the token."
     ]

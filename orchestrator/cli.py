@@ -1,4 +1,4 @@
-"""The command line. The only module that prints, and the only one that reads the environment.
+"""The command line. The only module that prints.
 
 Heavy imports stand inside the commands: `scaling-study --help` answers without ray, torch or
 pandas. Results go to standard output; progress and logs to standard error.
@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 from rich.console import Console
 
-from cluster.renderers import Backend
 from orchestrator.errors import LaunchError, RequestError, StoreError, StudyError
 from orchestrator.logs import LogFormat, configure_logs, tells_json
 from orchestrator.running.interrupts import kept_interrupts
@@ -112,7 +111,7 @@ def plan(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a run would train, and what the study can decide. Touches nothing."""
+    """Show what a run would train, and what the study can decide. Writes nothing to the store."""
     _refuse_idle_assumptions(power, noise, depth, pilot)
     with _reporting() as show:
         from orchestrator.forecast import Power, study_limits, study_power
@@ -285,11 +284,11 @@ def analyze(
     with _reporting() as show:
         from analysis.reports.report import analyze_store, write_report
 
-        analyzed = analyze_store(store, study=study, grids=grid)
         if out_dir is None and "://" in store:
             _refuse(
                 f"The store {store} is no local folder; name one for the report with --out DIR."
             )
+        analyzed = analyze_store(store, study=study, grids=grid)
         written = write_report(analyzed, out_dir or Path(store))
         show(
             as_json,
@@ -357,7 +356,7 @@ app.add_typer(cluster_app, name="cluster")
 
 @cluster_app.command("render")
 def render(
-    backend: Annotated[Backend, typer.Argument(metavar="|".join(Backend), help="What starts it.")],
+    backend: Annotated[str, typer.Argument(help="What starts it: ray, kuberay or slurm.")],
     description: Annotated[
         Path, typer.Argument(metavar="DESCRIPTION", help="The cluster description (YAML).")
     ],
@@ -370,9 +369,12 @@ def render(
 ) -> None:
     """Write launcher YAML, KubeRay manifests or a Slurm script for a cluster. Starts nothing."""
     with _reporting() as show:
+        from cluster.renderers import Backend
         from orchestrator.cluster_file import render_cluster, write_rendered
 
-        text = render_cluster(backend, description, study)
+        if backend not in set(Backend):
+            _refuse(f"The backend is {backend!r}; allowed: {', '.join(Backend)}.")
+        text = render_cluster(Backend(backend), description, study)
         if out is None:
             show.text(text)
         else:
@@ -397,13 +399,9 @@ def check(
         from orchestrator.rendering import health_document, health_lines
         from orchestrator.storage.store import Store
 
-        reports, driver = check_cluster(address, Store(store))
-        found = faults(reports, driver)
-        show(
-            as_json,
-            health_document(reports, driver, found),
-            lambda: health_lines(reports, driver, found),
-        )
+        report = check_cluster(address, Store(store))
+        found = faults(report)
+        show(as_json, health_document(report, found), lambda: health_lines(report, found))
     raise typer.Exit(ExitCode.STORE_OR_CLUSTER_FAILED if found else ExitCode.DONE)
 
 
@@ -546,7 +544,9 @@ def _exit_code(error: Exception) -> ExitCode | None:
         return ExitCode.STORE_OR_CLUSTER_FAILED
     if isinstance(error, StudyError):
         return ExitCode.WRONG_REQUEST
-    from analysis.errors import FitError
+    from analysis.errors import FitError, UnreadableStoreError
     from workloads.errors import WorkloadError
 
+    if isinstance(error, UnreadableStoreError):
+        return ExitCode.STORE_OR_CLUSTER_FAILED
     return ExitCode.WRONG_REQUEST if isinstance(error, FitError | WorkloadError) else None

@@ -7,13 +7,14 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import ray
 import torch
 from ray.exceptions import RayError
 
-from cluster.health import NodeReport
+from cluster.health import ClusterReport, NodeReport
 from orchestrator.errors import StoreError
 from orchestrator.nodes import alive_nodes, answers, on, why_none
 from orchestrator.running.tune import RayExecutor
@@ -30,8 +31,8 @@ REFUSALS = (401, 403)
 """Statuses of HTTP by which a server asks for a token; another error is an answer."""
 
 
-def check_cluster(address: str, store: Store) -> tuple[list[NodeReport], NodeReport]:
-    """Return what every node of the cluster at `address` says of itself, and what the driver does.
+def check_cluster(address: str, store: Store) -> ClusterReport:
+    """Return what every node of the cluster at `address` says of itself, and its dashboard.
 
     Something is written to the store and deleted again. Raises `LaunchError` where the cluster
     cannot be reached, `StoreError` where the driver cannot use the store.
@@ -41,10 +42,16 @@ def check_cluster(address: str, store: Store) -> tuple[list[NodeReport], NodeRep
         try:
             store.leave_note(f"{folder}/driver", "driver")
             asked = [(node, _ask(node, store, folder)) for node in alive_nodes()]
-            reports = [_report(node, answer, store, folder) for node, answer in answers(asked)]
-            return reports, _driver(executor.dashboard)
+            nodes = tuple(_report(node, answer, store, folder) for node, answer in answers(asked))
         finally:
             store.remove_notes(folder)
+        board = executor.dashboard
+        return ClusterReport(
+            nodes=nodes,
+            versions=installed_versions(),
+            token_mode=_token_mode(),
+            open_dashboard=board if board and answers_strangers(board) else "",
+        )
 
 
 def _ask(node: Mapping[str, Any], store: Store, folder: str) -> "ray.ObjectRef[dict[str, Any]]":
@@ -62,7 +69,14 @@ def _time() -> float:
 @ray.remote
 def _answer(store: Store, folder: str, node_id: str) -> dict[str, Any]:
     """Return what is known here, and leave a note in the store."""
-    answer = {**_facts(), "reads": "", "writes": ""}
+    answer = {
+        "versions": installed_versions(),
+        "gpus_usable": torch.cuda.device_count(),
+        "gpu_names": tuple(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())),
+        "token_mode": _token_mode(),
+        "reads": "",
+        "writes": "",
+    }
     try:
         found = store.read_note(f"{folder}/driver")
         answer["reads"] = "" if found == "driver" else f"it finds {found!r} there."
@@ -86,20 +100,15 @@ def _report(
     ahead = _clock_ahead(node)
     if isinstance(ahead, RayError):
         return NodeReport.of_silent(name, gpus, why=why_none(ahead))
-    writes = answer["writes"]
-    if not writes:
-        try:
-            store.read_note(f"{folder}/{node['NodeID']}")
-        except FileNotFoundError:
-            writes = f"the driver does not find it ({store.address(folder)})."
-    return NodeReport(
-        name=name,
-        gpus=gpus,
-        clock_ahead=ahead,
-        reads=answer["reads"],
-        writes=writes,
-        **{key: answer[key] for key in ("versions", "gpus_usable", "gpu_names", "token_mode")},
-    )
+    report = NodeReport(name=name, gpus=gpus, clock_ahead=ahead, **answer)
+    if report.writes:
+        return report
+    try:
+        store.read_note(f"{folder}/{node['NodeID']}")
+    except FileNotFoundError:
+        missed = f"the driver does not find it ({store.address(folder)})."
+        return replace(report, writes=missed)
+    return report
 
 
 def _clock_ahead(node: Mapping[str, Any]) -> float | RayError:
@@ -110,18 +119,6 @@ def _clock_ahead(node: Mapping[str, Any]) -> float | RayError:
         return theirs
     ahead: float = min(theirs - asked, 0.0) or max(theirs - time.time(), 0.0)
     return ahead
-
-
-def _driver(dashboard: str) -> NodeReport:
-    return NodeReport(
-        name="driver",
-        gpus=0,
-        clock_ahead=0.0,
-        reads="",
-        writes="",
-        unguarded=dashboard if dashboard and answers_strangers(dashboard) else "",
-        **_facts(),
-    )
 
 
 def answers_strangers(dashboard: str) -> bool:
@@ -142,10 +139,5 @@ def answers_strangers(dashboard: str) -> bool:
         return False
 
 
-def _facts() -> dict[str, Any]:
-    return {
-        "versions": installed_versions(),
-        "gpus_usable": torch.cuda.device_count(),
-        "gpu_names": tuple(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())),
-        "token_mode": os.environ.get("RAY_AUTH_MODE", "default"),
-    }
+def _token_mode() -> str:
+    return os.environ.get("RAY_AUTH_MODE", "default")

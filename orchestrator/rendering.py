@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from cluster.health import NodeReport
+from cluster.health import ClusterReport
 from orchestrator.forecast import GridForecast
 from orchestrator.planning import Plan, ShapePath
 from orchestrator.running.run import RunReport
@@ -299,43 +299,38 @@ def workload_tables(document: list[dict[str, Any]]) -> Iterator[str | Table]:
         yield table
 
 
-def health_document(
-    reports: Sequence[NodeReport], driver: NodeReport, faults: Sequence[str]
-) -> dict[str, Any]:
+def health_document(cluster: ClusterReport, faults: Sequence[str]) -> dict[str, Any]:
     """Return what the nodes of a cluster say of themselves as plain values."""
     return {
-        "driver": dict(driver.versions),
-        "nodes": [asdict(report) for report in reports],
+        "driver": dict(cluster.versions),
+        "nodes": [asdict(node) for node in cluster.nodes],
         "faults": list(faults),
     }
 
 
-def health_lines(
-    reports: Sequence[NodeReport], driver: NodeReport, faults: Sequence[str]
-) -> Iterator[str | Table]:
+def health_lines(cluster: ClusterReport, faults: Sequence[str]) -> Iterator[str | Table]:
     """Yield the nodes of a cluster, and what is wrong with them, as a person reads it."""
-    versions = ", ".join(f"{name} {number}" for name, number in driver.versions.items())
+    versions = ", ".join(f"{name} {number}" for name, number in cluster.versions.items())
     yield f"The driver has {versions}"
     table = Table("node", "versions", "GPUs", "clock", "reads store", "writes store", "token")
-    for report in reports:
-        if report.silent:
-            table.add_row(report.name, "no answer", f"{report.gpus:g}", "", "", "", "")
+    for node in cluster.nodes:
+        if node.silent:
+            table.add_row(node.name, "no answer", f"{node.gpus:g}", "", "", "", "")
             continue
-        same = report.versions == driver.versions
-        models = ", ".join(dict.fromkeys(report.gpu_names))
+        models = ", ".join(dict.fromkeys(node.gpu_names))
         table.add_row(
-            report.name,
-            "the same" if same else "others",
-            f"{report.gpus:g} {models}".strip(),
-            f"{report.clock_ahead:+.1f} s",
-            "no" if report.reads else "yes",
-            "no" if report.writes else "yes",
-            report.token_mode,
+            node.name,
+            "the same" if node.versions == cluster.versions else "others",
+            f"{node.gpus:g} {models}".strip(),
+            f"{node.clock_ahead:+.1f} s",
+            "no" if node.reads else "yes",
+            "no" if node.writes else "yes",
+            node.token_mode,
         )
     yield table
     yield from faults
     verdict = _count(len(faults), "fault") if faults else "Nothing is wrong"
-    yield f"{verdict} on {_count(len(reports), 'node')}"
+    yield f"{verdict} on {_count(len(cluster.nodes), 'node')}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field
 
+from analysis.columns import ADDED_ON_LOADING
 from orchestrator.errors import StudyFileError
 from orchestrator.storage.schema import SCHEMAS, Table
 from orchestrator.study_file.axes import COMMON_AXES, AxisSpecError, axis_values, seed_values
@@ -189,7 +190,7 @@ def _workload(document: Document, name: str, given: "BaseWorkload | None") -> "B
 
 def _refuse_reserved_axes(document: Document, workload: "BaseWorkload") -> None:
     """Raise `StudyFileError` if an axis has the name of a column or of a word of study files."""
-    reserved = {*SCHEMAS[Table.CELLS].names, "where", "seeds"}
+    reserved = {*SCHEMAS[Table.CELLS].names, *ADDED_ON_LOADING, "where", "seeds"}
     taken = sorted(axis.name for axis in workload.axes if axis.name in reserved)
     if taken:
         raise document.error(

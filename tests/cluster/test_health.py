@@ -4,28 +4,31 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.health import NodeReport, faults
+from cluster.health import ClusterReport, NodeReport, faults
 
 VERSIONS = {"python": "3.12.1", "ray": "2.60.0", "torch": "2.13.0"}
-DRIVER = NodeReport(
-    name="driver",
+NODE = NodeReport(
+    name="10.0.0.7",
     versions=VERSIONS,
-    gpus=0,
-    gpus_usable=0,
-    clock_ahead=0.0,
+    gpus=4,
+    gpus_usable=4,
+    gpu_names=("H100",) * 4,
+    clock_ahead=-0.4,
     reads="",
     writes="",
     token_mode="token",
 )
-NODE = replace(
-    DRIVER, name="10.0.0.7", gpus=4, gpus_usable=4, gpu_names=("H100",) * 4, clock_ahead=-0.4
-)
+
+
+def cluster(*nodes, **changes):
+    like_the_driver = {"versions": VERSIONS, "token_mode": "token"}
+    return ClusterReport(nodes=nodes, **{**like_the_driver, **changes})
 
 
 def test_a_node_like_the_driver_has_no_fault():
-    assert faults([NODE, DRIVER], DRIVER) == []
+    assert faults(cluster(NODE)) == []
     # A node may have devices that the cluster does not schedule.
-    assert faults([replace(NODE, gpus=0)], DRIVER) == []
+    assert faults(cluster(replace(NODE, gpus=0))) == []
 
 
 @pytest.mark.parametrize(
@@ -53,25 +56,25 @@ def test_a_node_like_the_driver_has_no_fault():
     ],
 )
 def test_each_fault_is_told_with_its_node(changes, said):
-    (sentence,) = faults([NODE, replace(NODE, **changes)], DRIVER)
+    (sentence,) = faults(cluster(NODE, replace(NODE, **changes)))
     assert sentence.startswith(f"10.0.0.7: {said}")
 
 
 def test_of_a_node_that_does_not_answer_that_alone_is_told():
     silent = NodeReport.of_silent("10.0.0.8", 4, why="it was lost before it answered.")
-    assert faults([NODE, silent], DRIVER) == ["10.0.0.8: it was lost before it answered."]
+    assert faults(cluster(NODE, silent)) == ["10.0.0.8: it was lost before it answered."]
 
 
 def test_a_dashboard_that_answers_without_a_token_is_a_fault_of_the_cluster():
-    (said,) = faults([NODE], replace(DRIVER, unguarded="10.0.0.1:8265"))
+    (said,) = faults(cluster(NODE, open_dashboard="10.0.0.1:8265"))
     assert said.startswith("The dashboard at 10.0.0.1:8265 answers without a token")
 
 
 def test_authentication_that_is_disabled_everywhere_is_a_fault_of_every_node():
     off = replace(NODE, token_mode="disabled")
-    assert len(faults([off, replace(off, name="b")], replace(DRIVER, token_mode="disabled"))) == 2
+    assert len(faults(cluster(off, replace(off, name="b"), token_mode="disabled"))) == 2
 
 
 def test_every_fault_of_every_node_is_told():
     bad = replace(NODE, name="b", clock_ahead=9.0, reads="gone.", writes="gone.")
-    assert len(faults([replace(bad, name="a"), bad], DRIVER)) == 6
+    assert len(faults(cluster(replace(bad, name="a"), bad))) == 6

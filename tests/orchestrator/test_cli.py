@@ -235,12 +235,29 @@ def test_a_store_that_cannot_be_looked_at_exits_3(folder):
     assert "x" * 300 in result.stderr
 
 
-def test_a_users_own_analysis_py_is_named(command_line, tmp_path):
+@pytest.mark.parametrize("package", ["analysis", "workloads", "cluster"])
+def test_a_users_own_file_that_hides_a_package_is_named(command_line, tmp_path, package):
     (tmp_path / "study.yaml").write_text(STUDY)
-    (tmp_path / "analysis.py").write_text("")
+    (tmp_path / f"{package}.py").write_text("")
     answer = command_line("plan", "study.yaml")
     assert answer.returncode == 3
-    assert str(tmp_path / "analysis.py") in answer.stderr
+    assert str(tmp_path / f"{package}.py") in answer.stderr
+
+
+def test_a_report_on_a_store_elsewhere_needs_a_folder_before_anything_is_read():
+    result = run("analyze", "s3://nowhere/store")
+    assert result.exit_code == 2
+    assert "name one for the report with --out DIR" in result.stderr
+
+
+def test_results_that_cannot_be_read_exit_3(folder):
+    (folder / "store").mkdir()
+    for name in ("cells", "grids"):
+        (folder / "store" / name).write_text("where a folder must be")
+    result = run("analyze", "store")
+    assert result.exit_code == 3
+    assert f"Could not read {folder / 'store'}" in result.stderr
+    assert "Not a directory" in result.stderr
 
 
 def test_a_locked_store_exits_3_and_names_the_driver(folder):

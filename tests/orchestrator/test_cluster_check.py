@@ -12,7 +12,7 @@ from orchestrator.cluster_check import answers_strangers
 
 THREE_NODES = """
 import json, sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from ray.cluster_utils import Cluster
 from cluster.health import faults
@@ -23,14 +23,14 @@ cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
 cluster.add_node(num_cpus=1, num_gpus=64)  # which this machine does not have
 cluster.add_node(num_cpus=1, env_vars={"PYTHONPATH": sys.argv[3]})
 store = Store(sys.argv[1])
-reports, driver = check_cluster(cluster.address, store)
-print(json.dumps([[asdict(report) for report in reports], faults(reports, driver)]))
+report = check_cluster(cluster.address, store)
+print(json.dumps([[asdict(node) for node in report.nodes], faults(report)]))
 print([str(path) for path in (Path(sys.argv[1]) / "checks").iterdir()])
 # As if nodes wrote to another disk: in this process alone, notes are read from elsewhere.
 read = Store.read_note
 Store.read_note = lambda store, name: read(Store(sys.argv[2]), name)
-reports, driver = check_cluster(cluster.address, store)
-print(json.dumps([faults([report], driver) for report in reports]))
+report = check_cluster(cluster.address, store)
+print(json.dumps([faults(replace(report, nodes=(node,))) for node in report.nodes]))
 Store.read_note = read
 import os, subprocess
 without = subprocess.run(

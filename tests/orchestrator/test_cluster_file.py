@@ -144,8 +144,9 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_every_backend_has_a_renderer():
+def test_every_backend_has_a_renderer_and_is_named_by_the_help():
     assert set(RENDERERS) == set(Backend)
+    assert all(backend in run("--help").stdout for backend in Backend)
 
 
 @pytest.mark.parametrize("backend", Backend)
@@ -190,7 +191,7 @@ def test_what_is_rendered_goes_to_a_file(folder):
         (("ray", str(EXAMPLE), "--study", "bad.yaml"), "bad.yaml:3: Unknown workload 'digit'"),
         (("ray", str(EXAMPLE), "--out", "nowhere/file"), "nowhere/file cannot be written"),
         (("ray", str(EXAMPLE), "--out", "."), ". cannot be written"),
-        (("nomad", str(EXAMPLE)), "'ray', 'kuberay', 'slurm'"),
+        (("nomad", str(EXAMPLE)), "'nomad'; allowed: ray, kuberay, slurm."),
     ],
 )
 def test_what_cannot_be_rendered_exits_2_and_leaves_nothing(folder, arguments, fragment):

@@ -317,7 +317,9 @@ def test_any_values_give_a_study_or_one_kind_of_error(
         assert Study.from_text(made.text, workload=made.workload) == made
 
 
-@pytest.mark.parametrize("name", ["steps", "train_loss", "budget", "seeds", "where"])
+@pytest.mark.parametrize(
+    "name", ["steps", "train_loss", "budget", "seeds", "where", "grid", "attempts"]
+)
 def test_an_axis_named_like_a_column_or_a_word_of_study_files_is_refused(name: str) -> None:
     class Clashing(StandIn):
         axes = (*StandIn.axes, Axis(name=name, kind=AxisKind.NUMBER, meaning="?", default=0.0))
