@@ -25,7 +25,7 @@ from workloads.training.trajectory import Trajectory
 __all__ = ["Pack", "Shape", "assumed_seconds", "make_packs"]
 
 PACK_SECONDS = 25.0
-"""Predicted length of a pack of a long study. A slot waits 0.04 s between two trials, .2 % of 25 s
+"""Predicted length of a pack of a long study. A slot waits 0.05 s between two trials, .2 % of 25 s
 (docs/scale.md), while a lost worker repeats little."""
 
 SHORTEST_PACK_SECONDS = 1.0

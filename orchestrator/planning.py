@@ -1,6 +1,6 @@
 """What a study still has to train: its cells, minus what the store has, grouped into packs.
 
-Planning touches nothing. What is done is decided by the store alone: **run = plan - store**.
+Planning writes nothing to the store. What is done is decided by the store alone: **run = plan - store**.
 """
 
 from collections import Counter
@@ -129,7 +129,7 @@ def plan_study(
     mix_sources: bool = False,
     slots: Callable[[TrialResources], int] | None = None,
 ) -> Plan:
-    """Return what a run of `study` on `store` would do; touches nothing.
+    """Return what a run of `study` on `store` would do; writes nothing to it.
 
     `store`: None, or one that does not exist yet: everything is new. `retry_failed`: failed
     cells are planned again. `confirmed`: more than 100,000 grid points are intended.

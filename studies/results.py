@@ -3,12 +3,13 @@
     python studies/results.py results > build/results.md
 
 The argument is the folder of the stores, `results` where `scaling-study run` leaves them. A study
-that was not run, or not to its end, is said to be so; the others are told all the same.
+that was not run, or not to its end, or that a law cannot be fitted to, is said to be so; the others
+are told all the same.
 """
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,24 +94,32 @@ class Stores:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._loaded: dict[str, tuple[pd.DataFrame, pd.DataFrame]] = {}
 
     def cells(self, study: str, grid: str | None = None) -> pd.DataFrame:
         """Return the cells of a study, or of one grid of it; raises `NotRunError`."""
-        name = yaml.safe_load((STUDIES / f"{study}.yaml").read_text())["name"]
-        store = self.folder / name
-        try:
-            cells = load_cells(store, failed=True)
-        except FitError as error:
-            raise NotRunError(f"{store} has no results of studies/{study}.yaml.") from error
-        members = load_grids(store)
-        if missing := len(set(members["cell_id"]) - set(cells["cell_id"])):
-            raise NotRunError(
-                f"{missing} of {len(members)} cells of studies/{study}.yaml lack a row."
-            )
+        if study not in self._loaded:
+            self._loaded[study] = self._load(study)
+        cells, members = self._loaded[study]
         if grid is not None:
             members = members[members["grid"] == grid]
         # Not what an earlier form of the study file has left in the store.
         return cells[cells["cell_id"].isin(members["cell_id"])]
+
+    def _load(self, study: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Return all cells of the study's store, and which belong to which grid."""
+        store = self.folder / yaml.safe_load((STUDIES / f"{study}.yaml").read_text())["name"]
+        try:
+            cells, members = load_cells(store, failed=True), load_grids(store)
+        except FitError as error:
+            raise NotRunError(
+                f"{store} gives no results of studies/{study}.yaml: {error}"
+            ) from error
+        if missing := len(set(members["cell_id"]) - set(cells["cell_id"])):
+            raise NotRunError(
+                f"{missing} of {len(members)} cells of studies/{study}.yaml lack a row."
+            )
+        return cells, members
 
 
 def main(folder: Path) -> None:
@@ -130,7 +139,7 @@ def main(folder: Path) -> None:
         print(f"### {title}\n")
         try:
             print("\n".join(tell(stores)))
-        except NotRunError as error:
+        except (NotRunError, FitError) as error:
             print(f"Not told: {error}")
         print()
 
@@ -142,8 +151,8 @@ def machine(stores: Stores) -> Iterator[str]:
     for study in (*domains, "smith_le", "memorize", "dont_decay"):
         try:
             cells = stores.cells(study)
-        except NotRunError:
-            rows.append((study, "not run"))
+        except NotRunError as error:
+            rows.append((study, f"not told: {error}"))
             continue
         failed = cells["status"] == FAILED
         done = cells[~failed]
@@ -171,46 +180,50 @@ def machine(stores: Stores) -> Iterator[str]:
 
 def learning_curves(stores: Stores) -> Iterator[str]:
     """Yield the exponents of all domains, with a floor and without."""
-    rows = []
-    for domain, cells in told(stores):
+
+    def exponents(domain: Domain, cells: pd.DataFrame) -> tuple[str, ...]:
         floor, none = (curve(cells, domain.y, form) for form in ("M2", "M1"))
         sizes = floor.curve.size
-        rows.append(
-            (
-                domain.title,
-                f"{len(sizes)} of {math.log10(sizes.max() / sizes.min()):.1f} decades",
-                interval(floor, "beta"),
-                interval(floor, "gamma"),
-                f"{misfit(floor):.3f}",
-                interval(none, "beta"),
-                f"{misfit(none):.3f}",
-                domain.theirs,
-            )
+        notes.append(f"- {domain.title}: {floor.status}. {curve_regions(floor).reason}")
+        return (
+            f"{len(sizes)} of {math.log10(sizes.max() / sizes.min()):.1f} decades",
+            interval(floor, "beta"),
+            interval(floor, "gamma"),
+            f"{misfit(floor):.3f}",
+            interval(none, "beta"),
+            f"{misfit(none):.3f}",
+            domain.theirs,
         )
+
+    notes: list[str] = []
     heads = ("curve", "shards", "β, floor free", "floor γ", "misfit", "β, no floor", "misfit")
-    yield from table((*heads, "Hestness et al."), rows)
+    yield from table((*heads, "Hestness et al."), by_domain(stores, exponents))
     yield ""
-    for domain, cells in told(stores):
-        fit = curve(cells, domain.y, "M2")
-        yield f"- {domain.title}: {fit.status}. {curve_regions(fit).reason}"
+    yield from notes
 
 
 def foretold(stores: Stores) -> Iterator[str]:
     """Yield how well the larger shards are foretold from the smaller ones, by form."""
-    rows = []
-    for domain, cells in told(stores):
+
+    def misses(domain: Domain, cells: pd.DataFrame) -> tuple[str, ...]:
         held = backtest(cells, y=domain.y, forms=["M1", "M2"], choose=varied(cells)).forms
-        rows.append((domain.title, *(f"{held.loc[form, 'rmse']:.3f}" for form in ("M1", "M2"))))
-    yield from table(("curve", "RMSE of log error, no floor", "floor free"), rows)
+        return tuple(f"{held.loc[form, 'rmse']:.3f}" for form in ("M1", "M2"))
+
+    heads = ("curve", "RMSE of log error, no floor", "floor free")
+    yield from table(heads, by_domain(stores, misses))
 
 
 def errors_by_shard(stores: Stores) -> Iterator[str]:
     """Yield each curve's points, and the settings that were best."""
     for domain, cells in told(stores):
-        points = curve(cells, domain.y, "M2").points
-        chosen = [name for name in CHOSEN if f"best_{name}" in points]
         yield f"{domain.title}:"
         yield ""
+        try:
+            points = curve(cells, domain.y, "M2").points
+        except FitError as error:
+            yield from (f"not told: {error}", "")
+            continue
+        chosen = [name for name in CHOSEN if f"best_{name}" in points]
         heads = ("examples", "mean", *(f"best {name}" for name in chosen))
         rows = [
             (
@@ -226,27 +239,24 @@ def errors_by_shard(stores: Stores) -> Iterator[str]:
 
 def model_sizes(stores: Stores) -> Iterator[str]:
     """Yield the exponent of the best number of parameters, where the grid identifies it."""
-    rows = []
-    for domain, cells in told(stores):
-        try:
-            law = fit_model_size_law(
-                cells, y=domain.y, choose=[n for n in varied(cells) if n != "model_size"]
-            )
-        except FitError as error:
-            rows.append((domain.title, "not identified", "", str(error)))
-            continue
+
+    def size_law(domain: Domain, cells: pd.DataFrame) -> tuple[str, ...]:
+        law = fit_model_size_law(
+            cells, y=domain.y, choose=[n for n in varied(cells) if n != "model_size"]
+        )
         low, high = law.bounds
         finite = math.isfinite(low) and math.isfinite(high)
         said = f"{number(low)} to {number(high)}" if finite else "none"
         value = "not identified" if math.isnan(law.beta) else number(law.beta)
-        rows.append((domain.title, value, said, str(law.status)))
-    yield from table(("curve", "β_p", "bounds, 95 %", "why"), rows)
+        return value, said, str(law.status)
+
+    yield from table(("curve", "β_p", "bounds, 95 %", "why"), by_domain(stores, size_law))
 
 
 def architectures(stores: Stores) -> Iterator[str]:
     """Yield whether perceptron and CNN share their exponent on the same speech."""
     fits = [
-        curve(stores.cells(study), "best_validation_error", "M2")
+        curve(with_result(stores.cells(study)), "best_validation_error", "M2")
         for study in ("baidu_speech", "baidu_speech_cnn")
     ]
     compared = compare_exponents(*fits)
@@ -265,7 +275,7 @@ def smith_le(stores: Stores) -> Iterator[str]:
     rows, notes = [], []
     for grid, held in HELD_FIXED.items():
         cells = stores.cells("smith_le", grid)
-        law = check_batch_size_law(cells[cells["status"] != FAILED], held_fixed=held)
+        law = check_batch_size_law(with_result(cells), held_fixed=held)
         for factor, verdict in law.verdicts.items():
             if factor in cells and cells[factor].nunique() > 1:
                 by = (law.peaks.loc[factor], law.collapse.exponents.loc[factor])
@@ -289,7 +299,7 @@ def memorize(stores: Stores) -> Iterator[str]:
     cells = stores.cells("memorize")
     curves = load_curves(stores.folder / "memorize", cells)
     fitted = curves[curves["train_loss"] < FITTED].groupby("cell_id")["step"].min()
-    cells = cells.assign(fitted=cells["cell_id"].map(fitted))
+    cells = cells.assign(fitted=cells["cell_id"].map(fitted).fillna(math.inf))  # or never
     rows = [
         (
             condition,
@@ -344,7 +354,24 @@ def told(stores: Stores) -> Iterator[tuple[Domain, pd.DataFrame]]:
             cells = stores.cells(domain.study)
         except NotRunError:
             continue
-        yield domain, cells[cells["status"] != FAILED]
+        yield domain, with_result(cells)
+
+
+def by_domain(
+    stores: Stores, tell: Callable[[Domain, pd.DataFrame], tuple[str, ...]]
+) -> Iterator[tuple[str, ...]]:
+    """Yield a row for each domain that was run: its title, and what `tell` says, or why nothing."""
+    for domain, cells in told(stores):
+        try:
+            said = tell(domain, cells)
+        except FitError as error:
+            said = (f"not told: {error}",)
+        yield domain.title, *said
+
+
+def with_result(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return the cells that did not fail."""
+    return cells[cells["status"] != FAILED]
 
 
 def varied(cells: pd.DataFrame) -> list[str]:
@@ -377,7 +404,7 @@ def number(value: float) -> str:
     return f"{value:.3f}".replace("-", "−")
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> Iterator[str]:
+def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
     """Yield a Markdown table; rows that are short are filled up."""
     yield f"| {' | '.join(heads)} |"
     yield f"| {' | '.join('---' for _ in heads)} |"

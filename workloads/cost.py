@@ -73,8 +73,9 @@ def _count(workload: Workload, size: AxisValue, axes: AxisValues) -> ModelCost:
             with torch.device("meta"):
                 model = workload.model(size)
             flops, operations = _forward_flops(model, example.to("meta"))
-        except (NotImplementedError, RuntimeError):
-            # A model that reads its own numbers, or an operation that has no form without them.
+        except (RuntimeError, TypeError):
+            # A model that reads its own numbers (by NumPy: TypeError), or an operation that has no
+            # form without them (NotImplementedError, which is a RuntimeError).
             model = workload.model(size)
             flops, operations = _forward_flops(model, example)
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)

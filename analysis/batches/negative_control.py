@@ -10,6 +10,7 @@ import numpy as np
 
 from analysis.batches.batch_law import BatchSizeLaw
 from analysis.batches.factors import FACTORS
+from analysis.batches.law_judgement import Estimator
 from analysis.batches.peak_regression import (
     PeakObservations,
     evidence,
@@ -59,8 +60,14 @@ def permutation_control(
     could not be run does not pass.
 
     Raises `FitError` for an unknown factor, fewer than 100 permutations (the 1st percentile
-    would be the smallest), or a law whose own regression failed.
+    would be the smallest), a law that is judged by its collapse, or one whose own regression
+    failed.
     """
+    if law.estimator is not Estimator.PEAKS:
+        raise FitError(
+            f"The law is judged by its {law.estimator}, and what is controlled are verdicts by "
+            'peaks. Check it with estimator="peaks".'
+        )
     if factor not in FACTORS:
         raise FitError(f"Unknown factor {factor!r}. Available: {', '.join(FACTORS)}.")
     if permutations < 100:

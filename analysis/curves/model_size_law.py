@@ -244,7 +244,7 @@ def _check(cells: pd.DataFrame, points: CurvePoints, x: str, model_size: str) ->
     if len(points.size) < MIN_SHARDS:
         raise FitError(
             f"{len(points.size)} shards of {x} can be used, and {MIN_SHARDS} are needed. Train "
-            "more shards, or lower the chance error."
+            "more shards, or correct the chance error: a shard above .9 of it is left out."
         )
     lacking = np.flatnonzero(np.isnan(points.envelope.log_error).any(axis=0))
     if len(lacking):

@@ -20,6 +20,8 @@ NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 ALLOWED = (
     "lower-case letters, digits and single '_' between them, a letter first, as in 'my_images'"
 )
+TAKEN = {*keyword.kwlist, "null", "yes", "no", "on", "off", "Axis", "Data", "Split", "Tensor"}
+"""Words of Python and of YAML, and the classes that the templates use."""
 
 TEMPLATES = {
     "pyproject.toml.tmpl": "pyproject.toml",
@@ -36,8 +38,14 @@ def new_workload(name: str, into: Path) -> list[Path]:
     Raises `RequestError` for a name that cannot be one, that another workload or an importable
     module has, or whose folder exists.
     """
-    if NAME.fullmatch(name) is None or keyword.iskeyword(name):
+    class_name = "".join(part.capitalize() for part in name.split("_"))
+    if NAME.fullmatch(name) is None:
         raise RequestError(f"The name is {name!r}; allowed: {ALLOWED}. Choose another.")
+    if taken := {name, class_name} & TAKEN:
+        raise RequestError(
+            f"The name is {name!r}, and {taken.pop()} is a word of Python, of YAML or of the "
+            "workload's own code. Choose another."
+        )
     if name in workload_names():
         raise RequestError(f"There is a workload {name!r} already. Choose another name.")
     if find_spec(name) is not None:
@@ -50,7 +58,7 @@ def new_workload(name: str, into: Path) -> list[Path]:
         raise RequestError(f"{folder} exists already. Choose another name, or --into elsewhere.")
     words = {
         "name": name,
-        "Class": "".join(part.capitalize() for part in name.split("_")),
+        "Class": class_name,
         "distribution": name.replace("_", "-"),
     }
     contents = {

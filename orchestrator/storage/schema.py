@@ -236,7 +236,7 @@ _CELLS = [
         c.ARITHMETIC,
         TEXT,
         "name",
-        "arithmetic path: stacked, one by one, or the workload's own loop",
+        "how it was trained: stacked (layers, modules), one by one, data parallel, or own loop",
     ),
     _field(c.DEVICE_NAME, TEXT, "name", "device that trained the cell"),
     _field(c.HOST, TEXT, "name", "machine that trained the cell"),
@@ -244,9 +244,7 @@ _CELLS = [
     _field(c.CODE_VERSION, TEXT, "version", "version of scaling-study"),
     _field(c.WORKLOAD_SOURCE, TEXT, "hash", "hash of the workload's source"),
     _field(c.TORCH_VERSION, TEXT, "version", "version of torch"),
-    _field(
-        c.RAY_VERSION, TEXT, "version", "version of Ray; null when run without it", nullable=True
-    ),
+    _field(c.RAY_VERSION, TEXT, "version", "installed version of Ray", nullable=True),
 ]
 
 _CURVES = [

@@ -74,7 +74,9 @@ def test_the_command_says_what_it_wrote_and_what_comes_next(tmp_path):
     ("name", "message"),
     [
         ("My-Tumours", "The name is 'My-Tumours'; allowed: lower-case letters"),
-        ("class", "The name is 'class'; allowed"),
+        ("class", "The name is 'class', and class is a word of Python"),
+        ("none", "The name is 'none', and None is a word of Python"),
+        ("data", "The name is 'data', and Data is a word of Python, of YAML or of the workload's"),
         ("../up", "The name is '../up'; allowed"),
         ("digits", "There is a workload 'digits' already"),
         ("numpy", "A module 'numpy' can be imported already"),

@@ -133,6 +133,11 @@ def test_what_is_not_finite_diverged(said: tuple[Look, ...], returned: Finals) -
             None,
             "an error of 1.5; it must lie in",
         ),
+        (
+            _looks(0.9, 0.8, 0.7),
+            Finals(train=FINE, test=Score(1.0, 0.5, {"loss": 1.0})),
+            "metrics has the name 'loss'",
+        ),
     ],
 )
 def test_a_loop_that_breaks_its_word_is_told(said: Any, returned: Any, message: str) -> None:

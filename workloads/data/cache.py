@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workloads.data.folders import cache_folder
+from workloads.errors import WorkloadError
 
 __all__ = ["cached_arrays"]
 
@@ -21,16 +22,25 @@ def cached_arrays(
     """Return the arrays that `make` makes, from the cache where an equal key has been made.
 
     `name`: of the data set. `key`: all that the arrays depend on, such as the version of the
-    recipe, its settings, and the digest of the files. What comes back is read-only.
+    recipe, its settings, and the digest of the files. What comes back is read-only. Raises
+    `WorkloadError` where the cache cannot be written or read.
     """
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     folder = cache_folder() / f"{name}-{digest}"
-    if not folder.is_dir():
-        _write(folder, make())
-    return {
-        path.stem: np.load(path, mmap_mode="r", allow_pickle=False)
-        for path in sorted(folder.glob("*.npy"))
-    }
+    made = None if folder.is_dir() else make()
+    try:
+        if made is not None:
+            _write(folder, made)
+        return {
+            path.stem: np.load(path, mmap_mode="r", allow_pickle=False)
+            for path in sorted(folder.glob("*.npy"))
+        }
+    except (OSError, EOFError, ValueError) as error:
+        raise WorkloadError(
+            f"What was made of data set {name!r} cannot be kept in {folder}, or read there: "
+            f"{error}. Remove that folder if it is there; or name one in XDG_CACHE_HOME where you "
+            "may write, on every node."
+        ) from error
 
 
 def _write(folder: Path, arrays: Arrays) -> None:

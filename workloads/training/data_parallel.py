@@ -9,6 +9,8 @@ cell on one device, and its outcome is the same but for rounding: sums are taken
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.modules.instancenorm import _InstanceNorm
 from typing_extensions import override
 
 from workloads.base import Workload
@@ -26,7 +28,7 @@ class DataParallel(OneByOne):
     def __init__(
         self, workload: Workload, model: nn.Module, recipe: Recipe, device: torch.device
     ) -> None:
-        """Raises `WorkloadError` for a model whose layers look at a batch as a whole."""
+        """Raises `WorkloadError` for a model that `require_divisible` refuses."""
         require_divisible(model)
         super().__init__(workload, model, recipe, device)
         self.rank, self.ranks = distributed.get_rank(), distributed.get_world_size()
@@ -66,11 +68,39 @@ class DataParallel(OneByOne):
 
 
 def require_divisible(model: nn.Module) -> None:
-    """Raise `WorkloadError` unless each process can compute its part of a batch by itself."""
+    """Raise `WorkloadError` unless each process can compute its part of a batch by itself.
+
+    Seen are torch's own layers; what a `forward` draws from torch's generator, or keeps in buffers
+    of its own, is not.
+    """
     for name, module in model.named_modules():
-        if isinstance(module, _BatchNorm):
+        if fault := _fault(module):
             raise WorkloadError(
-                f"Layer {name!r} is a {type(module).__name__}, whose statistics are of the whole "
-                "batch, while each worker sees a part of it. Use another normalization, such as "
-                "GroupNorm, or train the cell on one device."
+                f"Layer {name!r} is a {type(module).__name__}, {fault}, or train the cell on one "
+                "device."
             )
+
+
+def _fault(module: nn.Module) -> str | None:
+    """Return why a process cannot compute its part by itself, and what would let it."""
+    if isinstance(module, _BatchNorm) or (
+        isinstance(module, _InstanceNorm) and module.track_running_stats
+    ):
+        return (
+            "whose statistics are of the whole batch, while each worker sees a part of it. Use "
+            "another normalization, such as GroupNorm"
+        )
+    if _draws(module):
+        return (
+            "which draws from torch's generator, so that each worker would use the same numbers "
+            "for other examples. Use nn.Dropout, whose masks are the cell's, or a rate of 0"
+        )
+    return None
+
+
+def _draws(module: nn.Module) -> bool:
+    if isinstance(module, _DropoutNd):
+        return type(module) is not nn.Dropout and module.p > 0  # that one becomes a CellDropout
+    if isinstance(module, nn.RReLU):
+        return module.lower < module.upper
+    return isinstance(module, nn.RNNBase | nn.MultiheadAttention) and module.dropout > 0

@@ -15,6 +15,7 @@ from workloads.self_trained import CellRun, Finals, Look, SelfTrained
 from workloads.streams import forked_torch_generator
 from workloads.training.evaluation import evaluation_at
 from workloads.training.precision import float32_arithmetic
+from workloads.training.scoring import require_metric_names
 
 __all__ = ["run_own_loop"]
 
@@ -71,7 +72,7 @@ class _OwnLoop:
                     f"ended after {len(self._curve)} looks of {len(self._run.looks)}; it must "
                     f"yield one at each of the steps {', '.join(map(str, self._run.looks))}"
                 )
-            self._require_errors(look.validation)
+            self._require_score(look.validation)
             self._curve.append(
                 evaluation_at(self._run.recipe, step, look.train_loss, look.validation)
             )
@@ -84,8 +85,8 @@ class _OwnLoop:
             raise self._broken(f"yielded more than {len(self._run.looks)} looks")
         if not isinstance(finals, Finals):
             raise self._broken(f"returned {finals!r}; it must return Finals")
-        self._require_errors(finals.train)
-        self._require_errors(finals.test)
+        self._require_score(finals.train)
+        self._require_score(finals.test)
         return finals
 
     def _next(self, loop: "Generator[Look | None, None, Finals]") -> object:
@@ -101,7 +102,8 @@ class _OwnLoop:
                 return said
             self._pause()
 
-    def _require_errors(self, score: Score) -> None:
+    def _require_score(self, score: Score) -> None:
+        require_metric_names(score.metrics)
         if math.isfinite(score.error) and not 0 <= score.error <= 1:
             raise self._broken(f"has an error of {score.error:g}; it must lie in [0, 1]")
 

@@ -1,6 +1,6 @@
 """Mean loss and error over a set, of one model or of many members at once."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,15 @@ from workloads.outcome import Score
 from workloads.training.precision import float32_arithmetic
 from workloads.training.stepper import Stepper, whole_lanes
 
-__all__ = ["EVALUATION_CHUNK", "Chunks", "evaluate", "measures", "scores_of", "shared_chunks"]
+__all__ = [
+    "EVALUATION_CHUNK",
+    "Chunks",
+    "evaluate",
+    "measures",
+    "require_metric_names",
+    "scores_of",
+    "shared_chunks",
+]
 
 EVALUATION_CHUNK = 1024
 """Examples of one member evaluated at once: bounds memory; fixed, because sums round by it."""
@@ -129,13 +137,19 @@ class _Sums:
         ]
 
 
-def _checked_names(metrics: Mapping[str, Tensor], rows: int) -> list[str]:
-    for name, values in metrics.items():
+def require_metric_names(names: Iterable[str]) -> None:
+    """Raise `WorkloadError` unless metrics of these names can be columns beside the store's."""
+    for name in names:
         if not name.isidentifier() or name in RESERVED_METRICS:
             raise WorkloadError(
                 f"metrics has the name {name!r}; allowed: letters, digits and '_', and none of "
                 f"{', '.join(RESERVED_METRICS)}. Rename it."
             )
+
+
+def _checked_names(metrics: Mapping[str, Tensor], rows: int) -> list[str]:
+    require_metric_names(metrics)
+    for name, values in metrics.items():
         if values.shape != (rows,):
             raise WorkloadError(
                 f"metrics[{name!r}] has shape {tuple(values.shape)} for {rows} examples; allowed: "

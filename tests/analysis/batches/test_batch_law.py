@@ -292,6 +292,9 @@ def test_the_control_is_repeatable_and_refuses_what_it_cannot_do() -> None:
         permutation_control(law, "batch_size")
     with pytest.raises(FitError, match="`permutations` is 20"):
         permutation_control(law, "momentum", permutations=20)
+    collapse = check_batch_size_law(cells_of((1, 1, 1), levels=3), estimator="collapse")
+    with pytest.raises(FitError, match="judged by its collapse"):
+        permutation_control(collapse, "momentum")
     unknown = check_batch_size_law(tables(flat, 5, count=1)[0])
     with pytest.raises(FitError, match="no verdict on momentum to control"):
         permutation_control(unknown, "momentum")

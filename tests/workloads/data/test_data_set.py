@@ -1,6 +1,7 @@
 import gzip
 import hashlib
 
+import numpy as np
 import pytest
 
 from workloads.data.cache import cached_arrays
@@ -90,8 +91,6 @@ def test_made_arrays_are_made_once_for_each_key(tmp_path, monkeypatch):
     made = []
 
     def make():
-        import numpy as np
-
         made.append(1)
         return {"squares": np.arange(4) ** 2}
 
@@ -101,6 +100,21 @@ def test_made_arrays_are_made_once_for_each_key(tmp_path, monkeypatch):
     cached_arrays("pets", "recipe 2", make)
     assert len(made) == 2
     assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".")]
+
+
+def test_a_cache_that_cannot_be_kept_or_read_is_named(tmp_path, monkeypatch):
+    def make():
+        return {"squares": np.arange(4) ** 2}
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cached_arrays("pets", "recipe 1", make)
+    (torn,) = tmp_path.rglob("*.npy")
+    torn.write_bytes(b"")
+    with pytest.raises(WorkloadError, match=rf"{torn.parent}.*Remove that folder"):
+        cached_arrays("pets", "recipe 1", make)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(torn))  # where a folder must be
+    with pytest.raises(WorkloadError, match="name one in XDG_CACHE_HOME"):
+        cached_arrays("pets", "recipe 1", make)
 
 
 def test_a_cache_that_failed_half_way_leaves_nothing(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from workloads.errors import WorkloadError
 from workloads.outcome import TrainingResult, TrainingStatus
 from workloads.recipe import Recipe
 from workloads.training.arithmetic import Arithmetic
-from workloads.training.data_parallel import DataParallel
+from workloads.training.data_parallel import DataParallel, require_divisible
 from workloads.training.lockstep import Lockstep, train
 
 RECIPE = Recipe(
@@ -148,3 +148,32 @@ def test_a_saved_cell_goes_on_with_another_number_of_processes(tmp_path):
 def test_batch_normalization_is_refused():
     with pytest.raises(WorkloadError, match="'1' is a BatchNorm1d"):
         DataParallel(Normalized(), Normalized().model(4), RECIPE, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("layer", "fault"),
+    [
+        (nn.InstanceNorm1d(4, track_running_stats=True), "statistics are of the whole batch"),
+        (nn.AlphaDropout(0.1), "draws from torch's generator"),
+        (nn.RReLU(), "draws from torch's generator"),
+        (nn.LSTM(4, 4, num_layers=2, dropout=0.1), "draws from torch's generator"),
+        (nn.TransformerEncoderLayer(4, 1), "draws from torch's generator"),  # in its attention
+    ],
+)
+def test_layers_whose_parts_are_not_those_of_the_whole_are_refused(layer, fault):
+    with pytest.raises(WorkloadError, match=fault):
+        require_divisible(nn.Sequential(layer))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.InstanceNorm1d(4),
+        nn.Dropout(0.1),
+        nn.AlphaDropout(0.0),
+        nn.LSTM(4, 4),
+        nn.TransformerEncoderLayer(4, 1, dropout=0.0),
+    ],
+)
+def test_layers_without_draws_and_statistics_are_divisible(layer):
+    require_divisible(nn.Sequential(layer))
