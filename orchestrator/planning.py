@@ -1,6 +1,7 @@
 """What a study still has to train: its cells, minus what the store has, grouped into packs.
 
-Planning writes nothing to the store. What is done is decided by the store alone: **run = plan - store**.
+Planning writes nothing to the store. What is done is decided by the store alone:
+**run = plan - store**.
 """
 
 from collections import Counter
