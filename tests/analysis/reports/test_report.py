@@ -308,7 +308,7 @@ def test_studies_with_distinct_grids_are_analyzed_together(tmp_path):
 def test_grids_of_one_name_need_a_study(tmp_path):
     first, second = learning_curve_cells(), learning_curve_cells(seed=1)
     store = write_store(tmp_path, {"one": {"a": first}, "two": {"a": second}})
-    with pytest.raises(FitError, match=r"studies one, two; name one, such as study='one'"):
+    with pytest.raises(FitError, match=r"studies one, two; name one: study='one'"):
         analyze_store(store)
     assert analyze_store(store, study="two").studies == ("two",)
 
