@@ -64,7 +64,6 @@ NOISE_SCALE = "noise_scale"
 
 ATTEMPT = "attempt"
 ERROR_TYPE = "error_type"
-ATTEMPTS = "attempts"
 ERROR_MESSAGE = "error_message"
 ERROR_TRACEBACK = "error_traceback"
 FAILED_AT = "failed_at"
@@ -72,5 +71,6 @@ FAILED_AT = "failed_at"
 STUDY = "study"
 GRID = "grid"
 
+ATTEMPTS = "attempts"
 ADDED_ON_LOADING = (STUDY, GRID, ERROR_MESSAGE, ATTEMPTS)
 """What frames of cells have beside the columns of `cells`, so that no axis may be named like it."""
