@@ -1,4 +1,4 @@
-"""Where a study of batch sizes stands: what it held fixed, and what that does to exponents."""
+"""Where a study of batch sizes stands: what was claimed there, and what bends exponents."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,6 +25,10 @@ START_UP = 10.0
 """Steps times (1 - m) below which momentum has hardly built up when training ends."""
 LARGE_BATCH_SHARE = 0.1
 """B_opt / N from which B and B / (1 - B/N) give different exponents."""
+CLAIMED_EXAMPLES = 20_000
+"""N from which Smith & Le 2018 find B_opt ∝ N (arXiv:1710.06451, caption of Fig. 6)."""
+CLAIMED_LEARNING_RATE = 3.0
+"""ε above which they find that the best accuracy drops (Fig. 5)."""
 
 
 def regime_diagnostics(
@@ -37,7 +41,7 @@ def regime_diagnostics(
     batch_size: str,
     held_fixed: str | None = None,
 ) -> dict[str, Any]:
-    """Return labels by number of groups, ranges of B/N and B_opt/N, and how long cells trained.
+    """Return labels by number of groups, ranges of ε, N, B/N and B_opt/N, and how long was trained.
 
     The latter only where the table has `steps`: their range, the smallest T(1 - m), the share
     of cells below 10, and what was held fixed (the first of `POLICIES` that is,
@@ -48,6 +52,8 @@ def regime_diagnostics(
     optimal_share = optima["optimal_batch_size"] / grid.train_examples
     regime: dict[str, Any] = {
         "groups": {str(label): int((optima["label"] == label).sum()) for label in OptimumLabel},
+        "learning_rate": [float(used[learning_rate].min()), float(used[learning_rate].max())],
+        "train_examples": [float(used[train_examples].min()), float(used[train_examples].max())],
         "batch_over_train_examples": [float(share.min()), float(share.max())],
         "optimum_over_train_examples": [float(optimal_share.min()), float(optimal_share.max())],
     }
@@ -86,8 +92,20 @@ def _require_held(named: str, held: list[str], has_steps: bool) -> None:
 
 
 def regime_flags(regime: Mapping[str, Any]) -> list[str]:
-    """Return what in `regime_diagnostics` bends exponents, a sentence each."""
+    """Return what in `regime_diagnostics` bends exponents or was not claimed, a sentence each."""
     flags = []
+    fewest, most = regime["train_examples"]
+    if fewest < min(most, CLAIMED_EXAMPLES):
+        flags.append(
+            f"N goes from {fewest:,.0f} to {most:,.0f}; Smith & Le 2018 claim B_opt ∝ N from some "
+            f"{CLAIMED_EXAMPLES:,} examples on (Fig. 6). Below that, a verdict on N is not a "
+            "verdict on their claim."
+        )
+    if regime["learning_rate"][1] > CLAIMED_LEARNING_RATE:
+        flags.append(
+            f"ε reaches {regime['learning_rate'][1]:g}; above some {CLAIMED_LEARNING_RATE:g} "
+            "Smith & Le 2018 find that the best accuracy drops (Fig. 5)."
+        )
     if regime["optimum_over_train_examples"][1] > LARGE_BATCH_SHARE:
         flags.append(
             f"B_opt / N reaches {regime['optimum_over_train_examples'][1]:.2f}: there "

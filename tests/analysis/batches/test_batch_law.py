@@ -341,6 +341,26 @@ def test_what_training_held_fixed_is_read_from_the_steps() -> None:
     assert any("25% of cells train fewer than 10/(1-m)" in flag for flag in laws[1].flags)
 
 
+def test_what_lies_outside_of_the_claim_s_range_is_flagged() -> None:
+    cells = cells_of((1, 1, 1), levels=3)
+    beyond = cells.assign(
+        train_examples=cells.train_examples / cells.train_examples.min() * 20_000,
+        learning_rate=cells.learning_rate / cells.learning_rate.max() * 3,
+    )
+    one_size = beyond[beyond.train_examples == 20_000].assign(train_examples=1_000.0)
+    fewer = beyond.assign(train_examples=beyond.train_examples - 1)
+    larger = beyond.assign(learning_rate=beyond.learning_rate * 1.01)
+    said = [
+        [flag for flag in check_batch_size_law(table).flags if "Smith & Le" in flag]
+        for table in (beyond, one_size, fewer, larger)
+    ]
+    assert said[:2] == [[], []]
+    assert [flags[0].partition(";")[0] for flags in said[2:]] == [
+        "N goes from 19,999 to 79,999",
+        "ε reaches 3.03",
+    ]
+
+
 def test_what_is_held_fixed_can_be_named_and_another_table_is_refused() -> None:
     cells = cells_of((1, 1, 1)).assign(steps=1000)
     assert check_batch_size_law(cells, held_fixed="steps").regime["held_fixed"] == "steps"
