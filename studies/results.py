@@ -9,7 +9,7 @@ are told all the same.
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import yaml
 
 from analysis import (
     FitError,
+    OptimumLabel,
     PowerLawFit,
     backtest,
     check_batch_size_law,
@@ -37,6 +38,8 @@ STUDIES = Path(__file__).parent
 CHOSEN = ["model_size", "batch_size", "learning_rate"]
 FIRST_MILESTONE = 9.0
 """Epoch at which the arms of dont_decay.yaml part."""
+FEW = 4
+"""Curves of a grid whose best batch sizes are printed one by one."""
 FITTED = 0.1
 """Training loss below which a cell is said to have fitted its labels."""
 
@@ -289,9 +292,21 @@ def smith_le(stores: Stores) -> Iterator[str]:
         notes.append(
             f"- {grid}: optima of {len(law.optima)} curves: {groups}. {' '.join(law.flags)}"
         )
+        if len(law.optima) <= FEW:
+            notes.append(f"  {'; '.join(map(optimum, law.optima.to_dict('records')))}.")
     yield from table(("grid", "factor", "by peaks (95 %)", "by collapse", "verdict", "why"), rows)
     yield ""
     yield from notes
+
+
+def optimum(row: Mapping[str, Any]) -> str:
+    """Return where the best batch size of one curve lies: a number, or what it is known to be."""
+    where = f"N {row['train_examples']:,.0f}, m {row['momentum']:g}"
+    if row["label"] == OptimumLabel.INTERIOR:
+        return f"{where}: {row['optimal_batch_size']:.0f}"
+    low, high = 2 ** row["log2_lower"], 2 ** row["log2_upper"]
+    known = f"{low:.0f} to {high:.0f}" if math.isfinite(high) else f"{low:.0f} or more"
+    return f"{where}: {known} ({row['label']})"
 
 
 def memorize(stores: Stores) -> Iterator[str]:
