@@ -25,6 +25,7 @@ from workloads.resident import load_data
 from workloads.self_trained import SelfTrained
 from workloads.streams import forked_torch_generator
 from workloads.training.data_parallel import DataParallel, require_divisible
+from workloads.training.dropout import step_buffers
 from workloads.training.initial import initial_model
 from workloads.training.layer_stack import LayerStack, layer_stack_fault
 from workloads.training.module_stack import ModuleStack, module_fault
@@ -218,7 +219,11 @@ class _Trial:
             # The velocities too: small steps hide a gradient's last bit from the outputs.
             if not equal or any(not torch.equal(state[k][0], states[k][i]) for k in state):
                 return f"{arithmetic}: at this shape it rounds by the place in the stack"
-        plain, _ = self._after_steps(Arithmetic.ONE_BY_ONE, 3, 1)
+        plain, state = self._after_steps(Arithmetic.ONE_BY_ONE, 3, 1)
+        (model,) = self.models(1, 3)
+        for name, buffer in model.named_buffers():
+            if name not in step_buffers(model) and not buffer.equal(state[f"buffer {name}"][0]):
+                return f"{arithmetic}: its steps change the buffer {name!r}"
         largest = (plain - alone[3][0]).abs().max()
         if not largest <= TRIAL_TOLERANCE * plain.abs().max():
             return f"{arithmetic}: the stacked model is not the plain one (off by {largest:.3g})"

@@ -41,7 +41,7 @@ class DataParallel(OneByOne):
         if self._dropouts:
             set_step(self._model, step)
             for dropout in self._dropouts:
-                dropout.part = first, batch
+                dropout.part = first, end, batch
         self._update.begin()
         if self.rank:  # what the parameters have of earlier steps counts once
             self._update.gradients.zero_()

@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from typing_extensions import override
 
 from workloads.base import Workload
-from workloads.training.dropout import CellDropout
+from workloads.training.dropout import CellDropout, step_buffers
 from workloads.training.layers import CONVOLVED_TOGETHER
 from workloads.training.stacked_parameters import StackedParameter
 from workloads.training.stepper import (
@@ -57,11 +57,7 @@ class ModuleStack(Stepper):
             for model in models
         ]
         self._fixed = {name: torch.stack([each[name] for each in fixed]) for name in fixed[0]}
-        self._dropout_steps = [
-            f"{name}.step" if name else "step"
-            for name, module in models[0].named_modules()
-            if isinstance(module, CellDropout)
-        ]
+        self._dropout_steps = step_buffers(models[0])
         self._model = copy.deepcopy(models[0]).to("meta")
         self._dropouts = [m for m in self._model.modules() if isinstance(m, CellDropout)]
         self._convolves = any(isinstance(m, nn.modules.conv._ConvNd) for m in models[0].modules())
@@ -145,7 +141,7 @@ class ModuleStack(Stepper):
         for start in range(0, members, at_once):
             places = [min(i, members - 1) for i in range(start, start + at_once)]
             for dropout in self._dropouts:
-                dropout.drawn = 0
+                dropout.rewind()
             own = places if start + at_once > members else slice(start, start + at_once)
             tile = vmap(one)(
                 {name: value[own] for name, value in values.items()},

@@ -104,6 +104,19 @@ class OfReassignedStatistics(OfItsOwnStatistics):
         return torch.relu(hidden - self.mean)
 
 
+class CountingItsSteps(Plain):
+    """Is like others for ten steps, so that a trial of two sees nothing in its outputs."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.register_buffer("steps", torch.zeros(()))
+
+    def between(self, hidden: Tensor) -> Tensor:
+        if self.training:
+            self.steps += 1
+        return torch.where(self.steps > 10, torch.tanh(hidden), torch.relu(hidden))
+
+
 class ThatRaisesUnderVmap(Plain):
     def between(self, hidden: Tensor) -> Tensor:
         if torch._C._functorch.is_batchedtensor(hidden):
@@ -118,6 +131,7 @@ class ThatRaisesUnderVmap(Plain):
         OfPythonsGenerator,
         OfItsOwnStatistics,
         OfReassignedStatistics,
+        CountingItsSteps,
         ThatRaisesUnderVmap,
     ],
 )

@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import vmap
+from torch.utils.checkpoint import checkpoint
 
+from workloads.errors import WorkloadError
 from workloads.streams import stream_key
 from workloads.training.dropout import CellDropout, own_dropouts, set_step
 
@@ -141,3 +143,64 @@ def test_a_gradient_passes_where_the_input_did():
     outputs = layer(inputs)
     outputs.sum().backward()
     assert torch.equal(inputs.grad, outputs.detach())
+
+
+class Checkpointed(nn.Module):
+    """Two blocks with dropout, computed again in the backward pass or not."""
+
+    def __init__(self, again: bool | None, calls: int = 1) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Linear(6, 6), nn.Tanh(), CellDropout(0.5, key)) for key in (1, 2)
+        )
+        self.again, self.calls = again, calls
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        for block in self.blocks:
+            for _ in range(self.calls):
+                if self.again is None:
+                    inputs = block(inputs)
+                else:
+                    inputs = checkpoint(block, inputs, use_reentrant=self.again)
+        return inputs
+
+
+def gradients(model: nn.Module) -> list[Tensor]:
+    inputs = torch.linspace(-1, 1, 24).view(4, 6).requires_grad_()
+    set_step(model, 3)
+    model(inputs).square().sum().backward()
+    return [inputs.grad, *(parameter.grad for parameter in model.parameters())]
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_a_mask_that_is_computed_again_is_the_same(reentrant: bool):
+    plain = Checkpointed(None)
+    again = Checkpointed(reentrant)
+    again.load_state_dict(plain.state_dict())
+    for _ in range(2):  # the second step draws what the first did
+        for one, other in zip(gradients(plain), gradients(again), strict=True):
+            assert torch.equal(one, other)
+
+
+def test_a_mask_of_several_calls_is_not_guessed_when_computed_again():
+    with pytest.raises(WorkloadError, match="calls 2 times a step is computed again"):
+        gradients(Checkpointed(False, calls=2))
+    gradients(Checkpointed(None, calls=2))
+
+
+def test_a_part_of_a_batch_has_its_part_of_the_mask():
+    layer = CellDropout(0.5, 7)
+    whole = mask(layer, places=80)
+    for first, end in ((0, 3), (3, 8)):
+        set_step(layer, 0)
+        layer.part = first, end, 8
+        part = layer(torch.ones(end - first, 10)) != 0
+        assert torch.equal(part, whole.view(8, 10)[first:end])
+
+
+@pytest.mark.parametrize("shape", [(10, 3), (30,)])
+def test_a_part_whose_first_dimension_is_not_the_example_is_refused(shape: tuple[int, ...]):
+    layer = CellDropout(0.5, 7)
+    layer.part = 3, 6, 8
+    with pytest.raises(WorkloadError, match=r"3 examples of a batch of 8.*batch_first=True"):
+        layer(torch.ones(*shape))
