@@ -45,7 +45,8 @@ run wastes at most so many steps. At fixed steps, so that the result does not de
 
 DIVERGENCE_RATIO = 100.0
 """A final training loss above so many times the initial one is a divergence: too high a rate often
-ends in dead units, with a huge but finite loss. A spike that recovers is none."""
+ends in dead units, with a huge but finite loss. A spike that recovers is none. Where the initial
+loss is not positive, one that has risen by so many times its size, or 1."""
 
 INITIAL_LOSS_EXAMPLES = 256
 """Examples of the shard on which the initial loss is taken: within a few per cent of the whole
@@ -444,7 +445,11 @@ def train(
 def has_diverged(initial_loss: float, train_score: Score, test_score: Score) -> bool:
     """Return whether a run that reached its last step counts as diverged all the same."""
     finite = train_score.is_finite() and test_score.is_finite()
-    return not finite or train_score.loss > DIVERGENCE_RATIO * initial_loss
+    if initial_loss > 0:
+        highest = DIVERGENCE_RATIO * initial_loss
+    else:  # a loss without a floor at 0, such as of a density; it has a scale of 1 at least
+        highest = initial_loss + DIVERGENCE_RATIO * max(1.0, -initial_loss)
+    return not finite or train_score.loss > highest
 
 
 def evaluation_flops(

@@ -13,13 +13,13 @@ from analysis import columns
 from tests.workloads.samples import Signs
 from workloads.base import Data, Split
 from workloads.errors import WorkloadError
-from workloads.outcome import TrainingResult
+from workloads.outcome import Score, TrainingResult
 from workloads.recipe import Recipe
 from workloads.registry import find_workload
 from workloads.resident import load_data
 from workloads.training.flat_update import HeavyBall
 from workloads.training.initial import initial_model
-from workloads.training.lockstep import CHECK_STEPS, DIVERGENCE_RATIO, train
+from workloads.training.lockstep import CHECK_STEPS, DIVERGENCE_RATIO, has_diverged, train
 from workloads.training.precision import float32_arithmetic
 from workloads.training.sampling import BatchOrder, batches, training_shard
 from workloads.training.scoring import evaluate
@@ -227,6 +227,25 @@ def test_the_best_look_is_the_smallest_error_and_the_first_of_equals():
     first = next(look for look in result.curve if look.validation_error == min(errors))
     assert result.best_validation_step == first.step
     assert result.best_validation_loss == min(look.validation_loss for look in result.curve)
+
+
+@pytest.mark.parametrize(
+    ("initial", "final", "diverged"),
+    [
+        (2.0, 200.0, False),
+        (2.0, 200.1, True),
+        (-1.0, -3.0, False),  # a log-density that has become likelier
+        (-1.0, 98.0, False),
+        (-1.0, 99.1, True),
+        (-50.0, 4950.0, False),
+        (-50.0, 4950.1, True),
+        (0.0, 1.0, False),
+        (0.0, 100.1, True),
+        (-1.0, math.nan, True),
+    ],
+)
+def test_a_loss_has_diverged_when_it_rose_a_hundredfold(initial, final, diverged):
+    assert has_diverged(initial, Score(final, 0.1), Score(1.0, 0.1)) is diverged
 
 
 def test_every_field_of_a_result_but_the_curve_is_a_column_of_the_store():
