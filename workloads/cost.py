@@ -1,10 +1,13 @@
 """What a model costs: parameters and floating-point operations, counted without training it."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from typing_extensions import override
@@ -26,7 +29,7 @@ def model_cost(workload: BaseWorkload, size: AxisValue, axes: AxisValues) -> Mod
     Counted are matrix products, convolutions and attention, as torch's flop counter does;
     elementwise operations are not. Models are built on torch's meta device, without memory for
     their parameters; one that cannot be (it reads its own values while it is made) is built on
-    the CPU. A workload that trains its cells itself says what they cost.
+    the CPU, from matrix products too. A workload that trains its cells itself says what they cost.
     """
     key = (type(workload), size, tuple(sorted(axes.items())))
     if key not in _costs:
@@ -77,7 +80,8 @@ def _count(workload: Workload, size: AxisValue, axes: AxisValues) -> ModelCost:
             # A model that reads its own numbers (by NumPy: TypeError), or an operation that has no
             # form without them (NotImplementedError, which is a RuntimeError).
             model = workload.model(size)
-            flops, operations = _forward_flops(model, example)
+            with _plain_kernels():
+                flops, operations = _forward_flops(model, example)
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return ModelCost(parameters, flops, operations)
 
@@ -110,6 +114,18 @@ def _forward_flops(model: nn.Module, example: torch.Tensor) -> tuple[int, int]:
     ):
         model(example)
     return int(counter.get_total_flops()), operations.count
+
+
+@contextmanager
+def _plain_kernels() -> Iterator[None]:
+    """Compute LSTMs and attention by products, as on the meta device: the counter knows no other.
+
+    It counts nothing for the CPU's own kernels of them.
+    """
+    with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
+        warnings.filterwarnings("ignore", message="TF32 acceleration")  # of another device
+        with torch.backends.mkldnn.flags(enabled=False):
+            yield
 
 
 class _OperationCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]

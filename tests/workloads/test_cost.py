@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.workloads.samples import Signs
@@ -77,6 +77,50 @@ def test_a_model_that_reads_its_values_is_counted_on_the_cpu_without_touching_th
     cost = model_cost(workload(), 5, {"shift": 0.0})
     assert cost == model_cost(Signs(), 5, {"shift": 0.0})
     assert torch.equal(torch.get_rng_state(), before)
+
+
+class Sequences(Signs):
+    """Tokens, for a model that asks whether it may."""
+
+    asks = False
+
+    def data(self, axes):
+        tokens = torch.arange(64).view(8, 8) % 5
+        return Data(*[Split(tokens, tokens)] * 3)
+
+
+class Attending(Sequences):
+    name = "attending"
+
+    def model(self, size: int) -> nn.Module:
+        return _Asking(nn.TransformerEncoderLayer(size, 2, size, batch_first=True), self.asks)
+
+
+class Recurrent(Sequences):
+    name = "recurrent"
+
+    def model(self, size: int) -> nn.Module:
+        return _Asking(nn.LSTM(size, size, batch_first=True), self.asks)
+
+
+class _Asking(nn.Module):
+    def __init__(self, layer: nn.Module, asks: bool) -> None:
+        super().__init__()
+        self.embedding, self.layer, self.asks = nn.Embedding(5, 16), layer, asks
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        if self.asks and not (tokens >= 0).all():
+            raise ValueError("a token below 0")
+        return self.layer(self.embedding(tokens))
+
+
+@pytest.mark.parametrize("workload", [Attending, Recurrent])
+def test_a_model_that_asks_for_values_costs_what_it_costs_without_asking(workload):
+    asking = type("Asking", (workload,), {"asks": True})
+    cost = model_cost(workload(), 16, {})
+    assert model_cost(asking(), 16, {}).forward_flops_per_example == cost.forward_flops_per_example
+    assert cost.forward_flops_per_example > 2 * 8 * 16 * 16  # more than one product of a token
+    assert torch._C._get_mkldnn_enabled()  # as before
 
 
 def test_a_model_is_counted_without_memory_for_its_parameters(monkeypatch):
