@@ -77,9 +77,10 @@ class CellRun:
         self.device = torch.device(device)
         """Where to train."""
         self._workload = workload
-        self.shard = first_examples(
+        self._shard = first_examples(
             workload.name, recipe, workload.sizes(dict(recipe.axes)).pool, groups=None
         )
+        self.shard = self._shard.copy()  # the loop's, to sort as it likes
         """(N,) numbers, in the pool, of the examples to train on: those of a smaller shard of the
         same seed are the first of them. A stream that can only be read from its beginning takes
         its first N examples instead: shards are nested too, but the same for every seed."""
@@ -96,7 +97,7 @@ class CellRun:
         for step in range(self.recipe.steps):
             yield Batch(
                 step=step,
-                examples=self.shard[order.positions(step, 1)[0]],
+                examples=self._shard[order.positions(step, 1)[0]],
                 learning_rate=self._trajectory.learning_rate(self.recipe, step),
             )
 

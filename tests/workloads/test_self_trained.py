@@ -53,6 +53,15 @@ def test_batches_are_epochs_of_the_shard() -> None:
     assert list(first) != list(second)
 
 
+def test_what_a_loop_does_to_its_shard_reaches_neither_its_batches_nor_other_cells() -> None:
+    before = CellRun(SklearnDigits(), RECIPE)
+    shard, batches = before.shard.copy(), [each.examples.tolist() for each in before.batches()]
+    run = CellRun(SklearnDigits(), RECIPE)
+    run.shard.sort()
+    assert [each.examples.tolist() for each in run.batches()] == batches
+    assert CellRun(SklearnDigits(), RECIPE).shard.tolist() == shard.tolist()
+
+
 def test_shards_of_one_seed_are_nested() -> None:
     small, large = (
         CellRun(SklearnDigits(), Recipe(**{**vars(RECIPE), "train_examples": n})).shard
