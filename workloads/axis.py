@@ -51,6 +51,20 @@ class Axis:
     wordings: str = ""
     """What that language allows, in words."""
 
+    def __post_init__(self) -> None:
+        """Round bounds and choices as values are, which may equal them."""
+        if self.kind is AxisKind.NUMBER:
+            rounded = {
+                "minimum": _rounded(self.minimum),
+                "maximum": _rounded(self.maximum),
+                "choices": tuple(
+                    _rounded(choice) if isinstance(choice, float) else choice
+                    for choice in self.choices
+                ),
+            }
+            for name, value in rounded.items():
+                object.__setattr__(self, name, value)
+
     def cast(self, value: object) -> AxisValue:
         """Return `value` as this axis's declared type.
 
@@ -95,7 +109,7 @@ class Axis:
             if not math.isfinite(value):
                 raise AxisError(f"{self.name} is {value!r}; allowed: {self.allowed()}.")
             if self.kind is AxisKind.NUMBER:
-                return float(f"{value:.12g}") + 0.0
+                return _rounded(value)
             if value == int(value):
                 return int(value)
         raise AxisError(
@@ -106,3 +120,8 @@ class Axis:
         above = value > self.minimum if self.exclusive_minimum else value >= self.minimum
         below = value < self.maximum if self.exclusive_maximum else value <= self.maximum
         return above and below
+
+
+def _rounded(value: float) -> float:
+    """Return 12 significant digits, and 0.0 for -0.0."""
+    return float(f"{value:.12g}") + 0.0

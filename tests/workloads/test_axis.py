@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -60,3 +61,13 @@ def test_bounds_are_told_in_the_notation_of_intervals():
     assert SHARE.allowed() == "a number in (0, 1]"
     assert NUMBER.allowed() == "a number"
     assert CHOICE.allowed() == "one of a, b"
+
+
+def test_an_axis_admits_its_own_bounds_and_choices():
+    third = Axis(name="share", kind=AxisKind.NUMBER, meaning="", minimum=1 / 3, maximum=2 / 3)
+    assert [third.cast(value) for value in (1 / 3, 2 / 3)] == [0.333333333333, 0.666666666667]
+    chosen = Axis(name="share", kind=AxisKind.NUMBER, meaning="", choices=(1 / 3, 2 / 3))
+    assert chosen.cast(1 / 3) == 0.333333333333
+    beyond = replace(third, exclusive_minimum=True)
+    with pytest.raises(AxisError):
+        beyond.cast(1 / 3)
