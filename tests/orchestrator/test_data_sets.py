@@ -2,7 +2,9 @@
 
 import json
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -35,24 +37,34 @@ def test_every_data_set_is_listed_with_its_place_or_the_way_to_it(folder):
 
 
 def test_a_fetched_set_is_found_in_the_users_folder(folder, monkeypatch):
+    network = ["cut"]
+
     class Downloader:
         """Stands where torchvision does; puts files where it puts them."""
 
         @staticmethod
         def CIFAR10(root, download):
             assert download
-            place = folder / "data" / "cifar10" / "cifar-10-batches-py"
-            assert root == str(place.parent)
+            place = Path(root) / "cifar-10-batches-py"
             place.mkdir(parents=True)
             for name in CIFAR10.files:
                 (place / name).touch()
+            if network == ["cut"]:  # the last file is half there
+                raise URLError("connection reset")
 
     torchvision = type("torchvision", (), {"datasets": Downloader})
     monkeypatch.setitem(sys.modules, "torchvision", torchvision)
+    result = run("data", "--fetch", "cifar10")
+    assert result.exit_code == 2
+    assert "could not download CIFAR10" in result.stderr
+    assert CIFAR10.find() is None
+    network.clear()
     result = run("data", "--fetch", "cifar10", "--json")
     assert result.exit_code == 0, result.stderr
     (found,) = json.loads(result.stdout)
-    assert found["found"] == str(folder / "data" / "cifar10" / "cifar-10-batches-py")
+    place = folder / "data" / "cifar10"
+    assert found["found"] == str(place / "cifar-10-batches-py")
+    assert [path.name for path in place.iterdir()] == ["cifar-10-batches-py"]
     monkeypatch.setitem(sys.modules, "torchvision", None)
     fetch_data("cifar10")  # it is there: nothing is downloaded
 

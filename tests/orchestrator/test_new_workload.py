@@ -75,6 +75,7 @@ def test_the_command_says_what_it_wrote_and_what_comes_next(tmp_path):
     [
         ("My-Tumours", "The name is 'My-Tumours'; allowed: lower-case letters"),
         ("class", "The name is 'class', and class is a word of Python"),
+        ("setup", "The name is 'setup', and setup.py is a file that pip or pytest runs"),
         ("none", "The name is 'none', and None is a word of Python"),
         ("data", "The name is 'data', and Data is a word of Python, of YAML or of the workload's"),
         ("../up", "The name is '../up'; allowed"),

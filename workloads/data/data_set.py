@@ -1,6 +1,8 @@
 """One data set: its files, the places where packages put them, and how to get it."""
 
+import gzip
 import hashlib
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -63,14 +65,19 @@ class DataSet:
     def read(self, name: str) -> bytes:
         """Return the content of one of `files`, unpacked.
 
-        Raises `MissingDataError` where there is none, and `WorkloadError` where it is another's.
+        Raises `MissingDataError` where there is none, and `WorkloadError` where it is torn or
+        another's.
         """
         path = self.paths()[name]
         content = path.read_bytes()
         if path.suffix == ".gz" and not name.endswith(".gz"):
-            import gzip
-
-            content = gzip.decompress(content)
+            try:
+                content = gzip.decompress(content)
+            except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+                raise WorkloadError(
+                    f"{path} of data set '{self.name}' cannot be unpacked ({error}). Remove it and "
+                    f"get the data set anew: {self._commands()}."
+                ) from error
         expected = self.digests.get(name)
         if expected and not hashlib.sha256(content).hexdigest().startswith(expected):
             raise WorkloadError(

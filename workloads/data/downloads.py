@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from workloads.errors import WorkloadError
@@ -62,7 +63,16 @@ def _through_torchvision(name: str, folder: Path) -> None:
             "Install it beside your torch: pip install torchvision."
         ) from error
     try:
-        getattr(datasets, name)(str(folder), download=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        # Beside first: a download that is cut short must not look like a whole one.
+        with TemporaryDirectory(dir=folder, prefix=".part-") as beside:
+            getattr(datasets, name)(beside, download=True)
+            for path in sorted(Path(beside).rglob("*")):  # folders before what they hold
+                into = folder / path.relative_to(beside)
+                if path.is_dir():
+                    into.mkdir(exist_ok=True)
+                else:
+                    path.replace(into)
     except (OSError, RuntimeError) as error:
         raise WorkloadError(
             f"torchvision could not download {name} into {folder}: {error}. Check the network and "

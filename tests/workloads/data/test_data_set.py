@@ -44,6 +44,17 @@ def test_a_set_is_where_all_its_files_are_packed_or_not(folder):
     assert data_set().read("ages.txt") == b"7"
 
 
+def test_a_packed_file_that_is_torn_is_named(folder):
+    (folder / "names.txt").write_text("Rex")
+    packed = gzip.compress(b"7, 8, 9, 10, 11")
+    for content in (packed[:-9], b"7", packed[:12] + b"~~" + packed[14:]):
+        (folder / "ages.txt.gz").write_bytes(content)
+        with pytest.raises(
+            WorkloadError, match=r"ages.txt.gz .* be unpacked .*Remove"
+        ):
+            data_set().read("ages.txt")
+
+
 def test_the_users_folder_comes_before_a_packages(folder, tmp_path):
     place = tmp_path / "packaged"
     place.mkdir()
@@ -102,19 +113,43 @@ def test_made_arrays_are_made_once_for_each_key(tmp_path, monkeypatch):
     assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".")]
 
 
-def test_a_cache_that_cannot_be_kept_or_read_is_named(tmp_path, monkeypatch):
-    def make():
-        return {"squares": np.arange(4) ** 2}
-
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.unlink(),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    ],
+    ids=["lost", "empty", "torn"],
+)
+@pytest.mark.parametrize("file", ["cubes.npy", "names.json"])
+def test_what_a_cache_has_lost_is_made_again(tmp_path, monkeypatch, file, damage):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    made = []
+
+    def make():
+        made.append(1)
+        return {"squares": np.arange(4) ** 2, "cubes": np.arange(4) ** 3}
+
     cached_arrays("pets", "recipe 1", make)
-    (torn,) = tmp_path.rglob("*.npy")
-    torn.write_bytes(b"")
-    with pytest.raises(WorkloadError, match=rf"{torn.parent}.*Remove that folder"):
-        cached_arrays("pets", "recipe 1", make)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(torn))  # where a folder must be
-    with pytest.raises(WorkloadError, match="name one in XDG_CACHE_HOME"):
-        cached_arrays("pets", "recipe 1", make)
+    (path,) = tmp_path.rglob(file)
+    damage(path)
+    for _ in range(2):
+        arrays = cached_arrays("pets", "recipe 1", make)
+        assert {name: each.tolist() for name, each in arrays.items()} == {
+            "squares": [0, 1, 4, 9],
+            "cubes": [0, 1, 8, 27],
+        }
+    assert len(made) == 2
+    assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".")]
+
+
+def test_a_cache_that_cannot_be_kept_is_named(tmp_path, monkeypatch):
+    file = tmp_path / "file"
+    file.write_text("where a folder must be")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(file))
+    with pytest.raises(WorkloadError, match=rf"{file}.*Name a folder in XDG_CACHE_HOME"):
+        cached_arrays("pets", "recipe 1", lambda: {"squares": np.arange(4) ** 2})
 
 
 def test_a_cache_that_failed_half_way_leaves_nothing(tmp_path, monkeypatch):
