@@ -22,6 +22,8 @@ ALLOWED = (
 )
 TAKEN = {*keyword.kwlist, "null", "yes", "no", "on", "off", "Axis", "Data", "Split", "Tensor"}
 """Words of Python and of YAML, and the classes that the templates use."""
+SPECIAL = {"conftest", "setup"}
+"""Modules that pytest and pip run for what they are."""
 
 TEMPLATES = {
     "pyproject.toml.tmpl": "pyproject.toml",
@@ -45,6 +47,11 @@ def new_workload(name: str, into: Path) -> list[Path]:
         raise RequestError(
             f"The name is {name!r}, and {taken.pop()} is a word of Python, of YAML or of the "
             "workload's own code. Choose another."
+        )
+    if name in SPECIAL:
+        raise RequestError(
+            f"The name is {name!r}, and {name}.py is a file that pip or pytest runs. Choose "
+            "another."
         )
     if name in workload_names():
         raise RequestError(f"There is a workload {name!r} already. Choose another name.")
