@@ -4,7 +4,8 @@
 """
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -33,7 +34,7 @@ def grid_cells(study: Study, grid: Grid) -> Iterator[Cell]:
     examples, a batch larger than its shard, or a budget that its schedules do not go with.
     """
     workload = study.workload
-    defaults = {axis.name: axis.default for axis in workload.axes}
+    defaults = {axis.name: axis.cast(axis.default) for axis in workload.axes}
     own = sorted(defaults)
     names = [name for name in grid.axes if name != "seed"]
 
@@ -85,23 +86,42 @@ def grid_cells(study: Study, grid: Grid) -> Iterator[Cell]:
     def schedule_of(examples_seen: int, validation: int) -> str:
         return affordable_schedule(examples_seen=examples_seen, validation_examples=validation)
 
-    matched, wording = False, grid.budget.wording
-    for values in itertools.product(*(grid.axes[name] for name in names)):
-        point: dict[str, Any] = dict(zip(names, values, strict=True))
-        facts = data(tuple([(name, point[name]) for name in own]))
-        train_examples = train_examples_of(point["dataset_fraction"], facts.pool)
-        rates, batches = point["learning_rate_schedule"], point["batch_size_schedule"]
-        steps = steps_of(
-            train_examples,
+    def facts_at(point: "_Point") -> _DataFacts:
+        return data(tuple([(name, point[name]) for name in own]))
+
+    def shard_at(point: "_Point") -> int:
+        return train_examples_of(point["dataset_fraction"], facts_at(point).pool)
+
+    def steps_at(point: "_Point") -> int:
+        return steps_of(
+            point["train_examples"],
             point["batch_size"],
             point["learning_rate"],
             point["momentum"],
-            rates,
-            batches,
+            point["learning_rate_schedule"],
+            point["batch_size_schedule"],
         )
-        known = {**point, "train_examples": train_examples, "steps": steps}
-        seeds = _wanted_seeds(study, grid, known)
-        if seeds and point["batch_size"] > train_examples:
+
+    work_out = {"train_examples": shard_at, "steps": steps_at}
+    shards: dict[tuple[int, int], float] = {}
+    matched, wording = False, grid.budget.wording
+    for values in itertools.product(*(grid.axes[name] for name in names)):
+        point = _Point(zip(names, values, strict=True), work_out)
+        seeds = _wanted_seeds(study, grid, point)
+        if not seeds:
+            continue
+        facts, train_examples, steps = facts_at(point), point["train_examples"], point["steps"]
+        rates, batches = point["learning_rate_schedule"], point["batch_size_schedule"]
+        fraction = shards.setdefault((facts.pool, train_examples), point["dataset_fraction"])
+        if fraction != point["dataset_fraction"]:
+            raise study.located(
+                grid.lines["dataset_fraction"],
+                f"grid '{grid.name}' has dataset_fraction {fraction:.12g} and "
+                f"{point['dataset_fraction']:.12g}, which are the same {train_examples:,} of "
+                f"{facts.pool:,} examples; allowed: fractions with shards of their own. Take one "
+                "off the axis.",
+            )
+        if point["batch_size"] > train_examples:
             raise study.located(
                 grid.lines["batch_size"],
                 f"grid '{grid.name}' has batch_size {point['batch_size']} for a shard of "
@@ -158,6 +178,22 @@ def usable(workload: BaseWorkload) -> Iterator[None]:
         ) from error
 
 
+class _Point(dict[str, Any]):
+    """The values of one point of a grid; what they come to is worked out when it is asked for."""
+
+    def __init__(
+        self,
+        values: Iterable[tuple[str, AxisValue]],
+        work_out: Mapping[str, Callable[["_Point"], AxisValue]],
+    ) -> None:
+        super().__init__(values)
+        self._work_out = work_out
+
+    def __missing__(self, name: str) -> AxisValue:
+        value = self[name] = self._work_out[name](self)
+        return value
+
+
 @dataclass(frozen=True)
 class _DataFacts:
     """What planning needs to know of the data at one point of the workload's own axes."""
@@ -181,7 +217,7 @@ def _data_facts(workload: BaseWorkload, axes: WorkloadAxes) -> tuple[int, int, s
     return sizes.pool, sizes.validation, data_fingerprint(workload, dict(axes))
 
 
-def _wanted_seeds(study: Study, grid: Grid, point: Mapping[str, AxisValue]) -> Sequence[Any]:
+def _wanted_seeds(study: Study, grid: Grid, point: _Point) -> Sequence[Any]:
     """Return the seeds with which `point`, which has all names but `seed`, is wanted."""
     seeds = grid.axes["seed"]
     if grid.where is None:
@@ -189,7 +225,7 @@ def _wanted_seeds(study: Study, grid: Grid, point: Mapping[str, AxisValue]) -> S
     try:
         if "seed" not in grid.where.names:
             return seeds if grid.where.holds(point) else ()
-        return [seed for seed in seeds if grid.where.holds({**point, "seed": seed})]
+        return [seed for seed in seeds if grid.where.holds(ChainMap({"seed": seed}, point))]
     except ConstraintError as error:
         raise _located(study, grid, "where", error) from error
 

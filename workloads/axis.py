@@ -5,7 +5,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["Axis", "AxisError", "AxisKind", "AxisValue", "AxisValues"]
+__all__ = ["LARGEST_INTEGER", "Axis", "AxisError", "AxisKind", "AxisValue", "AxisValues"]
+
+LARGEST_INTEGER = 2**63 - 1
+"""Parquet keeps integers in 64 bits."""
 
 AxisValue = bool | int | float | str
 AxisValues = Mapping[str, AxisValue]
@@ -111,6 +114,10 @@ class Axis:
             if self.kind is AxisKind.NUMBER:
                 return _rounded(value)
             if value == int(value):
+                if abs(value) > LARGEST_INTEGER:
+                    raise AxisError(
+                        f"{self.name} is {value!r}; allowed: {self.allowed()}, of 64 bits."
+                    )
                 return int(value)
         raise AxisError(
             f"{self.name} is {value!r} ({type(value).__name__}); allowed: {self.allowed()}."

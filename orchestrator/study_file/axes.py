@@ -19,7 +19,15 @@ from workloads.schedules import (
     learning_rate_wording,
 )
 
-__all__ = ["COMMON_AXES", "MOST_VALUES", "AxisSpecError", "axis_values", "seed_values", "shown"]
+__all__ = [
+    "COMMON_AXES",
+    "MOST_VALUES",
+    "SEED",
+    "AxisSpecError",
+    "axis_values",
+    "seed_values",
+    "shown",
+]
 
 COMMON_AXES: tuple[Axis, ...] = (
     Axis(

@@ -5,13 +5,14 @@
 Names, numbers, quoted text; comparisons, chained too; and, or, not; + − * /; parentheses. Nothing
 else exists: no calls, attributes, subscripts or powers, and nothing is ever passed to `eval`. The
 text is read once, its types are checked before any cell is made, and what remains are closures
-that cost about a microsecond a cell. Numbers that agree to 12 digits are equal, as they are in a
-cell's identity: `batch_size * learning_rate <= 0.3` keeps the cell of 3 and 0.1.
+that cost about a microsecond a cell. Values are compared as they are in a cell's identity: numbers
+that agree to 12 digits are equal, so that `batch_size * learning_rate <= 0.3` keeps the cell of 3
+and 0.1, and text beside an axis is one of its values in any of their wordings.
 """
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import Enum
@@ -19,16 +20,15 @@ from typing import Any, Literal, NamedTuple
 
 from orchestrator.errors import StudyFileError
 from orchestrator.study_file.axes import COMMON_AXES
-from workloads.axis import AxisKind, AxisValue
+from workloads.axis import Axis, AxisError, AxisKind, AxisValue
 
-__all__ = ["COMMON_KINDS", "Constraint", "ConstraintError"]
+__all__ = ["Constraint", "ConstraintError"]
 
-COMMON_KINDS: Mapping[str, AxisKind] = {
-    **{axis.name: axis.kind for axis in COMMON_AXES},
-    "train_examples": AxisKind.INTEGER,
-    "steps": AxisKind.INTEGER,
-}
-"""The names that every study may use; it adds `model_size` and the workload's own axes."""
+WORKED_OUT = (
+    Axis(name="train_examples", kind=AxisKind.INTEGER, meaning="Examples of the shard."),
+    Axis(name="steps", kind=AxisKind.INTEGER, meaning="Updates, by the budget."),
+)
+"""What a condition may look at beside the axes."""
 
 LONGEST = 500
 """Characters."""
@@ -54,18 +54,18 @@ class Constraint:
     _evaluate: Callable[[Values], Any] = field(repr=False, compare=False)
 
     @classmethod
-    def parse(cls, text: str, kinds: Mapping[str, AxisKind] = COMMON_KINDS) -> "Constraint":
-        """Return the condition that `text` states about names of the given `kinds`.
+    def parse(cls, text: str, axes: Sequence[Axis] = COMMON_AXES) -> "Constraint":
+        """Return the condition that `text` states about `axes`, `train_examples` and `steps`.
 
         Raises `ConstraintError`, naming the column, on anything outside the language, an unknown
-        name, or a comparison of text with numbers.
+        name, a comparison of text with numbers, or of an axis with text that it does not admit.
         """
         if len(text) > LONGEST:
             raise ConstraintError(
                 f"where has {len(text)} characters; allowed: at most {LONGEST}. "
                 "Split the grid instead."
             )
-        parser = _Parser(text, kinds)
+        parser = _Parser(text, {axis.name: axis for axis in (*axes, *WORKED_OUT)})
         node = parser.condition()
         return cls(text, frozenset(parser.names), node.evaluate)
 
@@ -97,6 +97,10 @@ class _Node(NamedTuple):
     type: _Type
     evaluate: Callable[[Values], Any]
     column: int
+    axis: Axis | None = None
+    """Of a name that stands alone."""
+    text: str | None = None
+    """What is quoted."""
 
 
 class _Token(NamedTuple):
@@ -165,12 +169,16 @@ _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
+def _quoted(text: str, column: int) -> _Node:
+    return _Node(_Type.TEXT, lambda values: text, column, text=text)
+
+
 class _Parser:
     """Recursive descent; each method reads one rule of the grammar, loosest first."""
 
-    def __init__(self, text: str, kinds: Mapping[str, AxisKind]) -> None:
+    def __init__(self, text: str, axes: Mapping[str, Axis]) -> None:
         self.names: set[str] = set()
-        self._kinds = kinds
+        self._axes = axes
         self._tokens = _tokens(text)
         self._next = 0
         self._depth = 0
@@ -211,30 +219,18 @@ class _Parser:
     def _comparison(self) -> _Node:
         # sum (comparison sum)*; a chain compares neighbours
         first = left = self._sum()
-        links: list[tuple[Callable[[Any, Any], bool], Callable[[Values], Any]]] = []
+        links: list[Callable[[Values], bool]] = []
         while (sign := self._take(*_COMPARISONS)) is not None:
             right = self._sum()
-            self._check_comparable(left, sign, right)
-            links.append((_COMPARISONS[sign.text], right.evaluate))
+            links.append(self._compared(left, sign, right))
             left = right
         if not links:
             return first
         if len(links) == 1:
-            start, ((compare, end),) = first.evaluate, links
-            return _Node(
-                _Type.TRUTH, lambda values: compare(start(values), end(values)), first.column
-            )
-
-        def chain(values: Values) -> bool:
-            here = first.evaluate(values)
-            for compare, evaluate in links:
-                there = evaluate(values)
-                if not compare(here, there):
-                    return False
-                here = there
-            return True
-
-        return _Node(_Type.TRUTH, chain, first.column)
+            return _Node(_Type.TRUTH, links[0], first.column)
+        return _Node(
+            _Type.TRUTH, lambda values: all(holds(values) for holds in links), first.column
+        )
 
     def _sum(self) -> _Node:
         # product (("+" | "-") product)*
@@ -279,8 +275,7 @@ class _Parser:
             return self._number(token)
         if token.kind == "text":
             self._next += 1
-            text = token.text[1:-1]
-            return _Node(_Type.TEXT, lambda values: text, token.column)
+            return _quoted(token.text[1:-1], token.column)
         if token.kind == "name" and token.text not in ("and", "or", "not"):
             self._next += 1
             return self._name(token)
@@ -301,19 +296,20 @@ class _Parser:
 
     def _name(self, token: _Token) -> _Node:
         name = token.text
-        kind = self._kinds.get(name)
-        if kind is None:
-            near = get_close_matches(name, self._kinds, n=1)
+        axis = self._axes.get(name)
+        if axis is None:
+            near = get_close_matches(name, self._axes, n=1)
             hint = f"Did you mean {near[0]!r}? " if near else ""
             raise self._error(
                 token.column,
-                f"unknown name {name!r}. {hint}Allowed: {', '.join(sorted(self._kinds))}",
+                f"unknown name {name!r}. {hint}Allowed: {', '.join(sorted(self._axes))}",
             )
         self.names.add(name)
-        type_ = _Type.TEXT if kind is AxisKind.TEXT else _Type.NUMBER
-        return _Node(type_, lambda values: values[name], token.column)
+        type_ = _Type.TEXT if axis.kind is AxisKind.TEXT else _Type.NUMBER
+        return _Node(type_, lambda values: values[name], token.column, axis=axis)
 
-    def _check_comparable(self, left: _Node, sign: _Token, right: _Node) -> None:
+    def _compared(self, left: _Node, sign: _Token, right: _Node) -> Callable[[Values], bool]:
+        """Return the comparison of two neighbours."""
         if left.type is not right.type or left.type is _Type.TRUTH:
             raise self._error(
                 sign.column,
@@ -324,6 +320,18 @@ class _Parser:
             raise self._error(
                 sign.column, f"{sign.text!r} orders text; allowed for text: == and !="
             )
+        start, end = self._worded(left, right).evaluate, self._worded(right, left).evaluate
+        compare = _COMPARISONS[sign.text]
+        return lambda values: compare(start(values), end(values))
+
+    def _worded(self, node: _Node, beside: _Node) -> _Node:
+        """Return `node`; where it is text beside an axis, the text as the axis words it."""
+        if node.text is None or beside.axis is None:
+            return node
+        try:
+            return _quoted(str(beside.axis.cast(node.text)), node.column)
+        except AxisError as error:
+            raise self._error(node.column, str(error).removesuffix(".")) from error
 
     def _expect(self, type_: _Type, node: _Node) -> _Node:
         if node.type is not type_:

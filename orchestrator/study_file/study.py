@@ -18,9 +18,9 @@ from pydantic import AfterValidator, Field
 from analysis.columns import ADDED_ON_LOADING
 from orchestrator.errors import StudyFileError
 from orchestrator.storage.schema import SCHEMAS, Table
-from orchestrator.study_file.axes import COMMON_AXES, AxisSpecError, axis_values, seed_values
+from orchestrator.study_file.axes import COMMON_AXES, SEED, AxisSpecError, axis_values, seed_values
 from orchestrator.study_file.budget import Budget, BudgetError
-from orchestrator.study_file.constraint import COMMON_KINDS, Constraint, ConstraintError
+from orchestrator.study_file.constraint import Constraint, ConstraintError
 from orchestrator.study_file.resources import ResourceRule, Resources
 from orchestrator.study_file.validation import Spec, checked, place
 from orchestrator.study_file.yaml_lines import Document, KeyPath, dump, located, read_text
@@ -213,7 +213,6 @@ def _grid(document: Document, name: str, workload: "BaseWorkload") -> Grid:
     if isinstance(stated, dict):
         rest = {key: value for key, value in stated.items() if key not in names}
     spec = checked(_GridSpec, rest, document, path, names)
-    kinds = {**COMMON_KINDS, **{axis.name: axis.kind for axis in axes}}
     seeds_path = (*path, "seeds") if "seeds" in stated else ("seeds",)
     values = {axis.name: _axis_values(document, path, axis) for axis in axes}
     _require_stated_beta(document, path, values)
@@ -223,7 +222,7 @@ def _grid(document: Document, name: str, workload: "BaseWorkload") -> Grid:
     where = None
     if "where" in stated:
         with _located(document, path, "where"):
-            where = Constraint.parse(spec.where, kinds)
+            where = Constraint.parse(spec.where, (*axes, SEED))
     return Grid(
         name=name,
         axes=values,

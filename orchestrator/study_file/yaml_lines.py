@@ -28,8 +28,9 @@ from yaml.events import (
 )
 
 from orchestrator.errors import StudyFileError
+from workloads.axis import LARGEST_INTEGER
 
-__all__ = ["LARGEST_INTEGER", "Document", "FileKind", "KeyPath", "dump", "read_text"]
+__all__ = ["Document", "FileKind", "KeyPath", "dump", "read_text"]
 
 KeyPath = tuple[str | int, ...]
 """Keys and list positions that lead from the top of a document to a value."""
@@ -40,8 +41,6 @@ LONGEST_SCALAR = 1_000
 """Characters of one value."""
 DEEPEST = 20
 """Mappings and lists inside each other; a study needs 5."""
-LARGEST_INTEGER = 2**63 - 1
-"""Parquet keeps integers in 64 bits."""
 
 CORE_SCHEMA: dict[str, re.Pattern[str]] = {
     "null": re.compile(r"~|null|Null|NULL|", re.ASCII),

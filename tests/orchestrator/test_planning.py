@@ -207,6 +207,51 @@ def test_a_fraction_below_one_example_is_refused():
         plan_study(Study.from_text(STUDY.replace("[0.25, 0.5]", "[0.0001, 0.5]")))
 
 
+def test_two_fractions_of_one_shard_are_refused_unless_one_is_left_out():
+    text = STUDY.replace("[0.25, 0.5]", "[0.25, 0.5, 0.5001]")
+    with pytest.raises(StudyFileError, match=r":7: grid 'curve' has dataset_fraction 0.5 and 0.50"):
+        plan_study(Study.from_text(text))
+    wanted = text.replace("  law:", "    where: dataset_fraction <= 0.5\n  law:")
+    assert len(plan_study(Study.from_text(wanted)).cells) == 14
+
+
+@pytest.mark.parametrize(
+    ("fractions", "rates", "where"),
+    [
+        ([0.0001, 0.5], 0.1, "dataset_fraction > 0.01"),
+        ([0.0001, 0.5], 0.1, "seed < 9 and dataset_fraction > 0.01 and steps > 1"),
+        (0.5, [0.1, 10], "learning_rate < 5"),
+        (0.5, [0.1, 10], "train_examples > 1 and learning_rate < 5"),
+    ],
+)
+def test_what_a_constraint_leaves_out_need_not_be_possible(fractions, rates, where):
+    grid = {
+        "dataset_fraction": fractions,
+        "model_size": 4,
+        "batch_size": 16,
+        "learning_rate": rates,
+        "budget": {"cumulative_learning_rate": 2},
+        "where": where,
+    }
+    study = {"name": "some", "workload": "digits", "seeds": 2, "grids": {"all": grid}}
+    assert len(plan_study(Study.from_dict(study)).cells) == 2
+
+
+def test_a_default_of_many_digits_is_a_default():
+    class Third(Digits):
+        name = "third"
+        axes = (
+            *Digits.axes,
+            Axis(name="share", kind=AxisKind.NUMBER, default=1 / 3, meaning="?"),
+        )
+
+    study = Study.from_text(STUDY.replace("digits", "third"), workload=Third())
+    (grid, _) = study.grids
+    assert {cell.default_axes for cell in grid_cells(study, grid)} == {
+        ("augmentation", "inputs", "label_noise", "share")
+    }
+
+
 def test_shards_of_one_seed_share_streams_but_not_identity(study):
     cells = list(grid_cells(study, study.grids[0]))
     assert len({cell.cell_id for cell in cells}) == len(cells)

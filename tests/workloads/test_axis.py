@@ -71,3 +71,12 @@ def test_an_axis_admits_its_own_bounds_and_choices():
     beyond = replace(third, exclusive_minimum=True)
     with pytest.raises(AxisError):
         beyond.cast(1 / 3)
+
+
+def test_an_integer_that_no_table_holds_is_refused():
+    axis = Axis(name="seed", kind=AxisKind.INTEGER, meaning="", minimum=0)
+    assert axis.cast(2**63 - 1) == 2**63 - 1
+    assert axis.cast(1e18) == 10**18
+    for value in (2**63, 1e20):
+        with pytest.raises(AxisError, match=r"an integer in \[0, inf\), of 64 bits"):
+            axis.cast(value)

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import StudyFileError
-from orchestrator.study_file.constraint import COMMON_KINDS, Constraint, ConstraintError
-from workloads.axis import AxisKind
+from orchestrator.study_file.axes import COMMON_AXES
+from orchestrator.study_file.constraint import Constraint, ConstraintError
+from workloads.axis import Axis, AxisKind
 
 POINT: dict[str, Any] = {
     "dataset_fraction": 0.5,
@@ -20,11 +21,11 @@ POINT: dict[str, Any] = {
     "steps": 100,
     "schedule": "cosine",
 }
-KINDS = {**COMMON_KINDS, "schedule": AxisKind.TEXT}
+AXES = (*COMMON_AXES, Axis(name="schedule", kind=AxisKind.TEXT, meaning=""))
 
 
 def holds(text: str) -> bool:
-    return Constraint.parse(text, KINDS).holds(POINT)
+    return Constraint.parse(text, AXES).holds(POINT)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +55,31 @@ def test_a_chain_holds_only_where_every_link_does() -> None:
     assert not holds("1 < batch_size < 3")
     assert not holds("4 < batch_size < 9")
     assert holds("1 != batch_size != 1")
+
+
+def test_text_beside_an_axis_is_one_of_its_values_in_any_wording() -> None:
+    point = {"learning_rate_schedule": "step:5@0.3,0.6", "optimizer": "sgd"}
+    for text in (
+        "learning_rate_schedule == 'step:5@.3,.60'",
+        "'step:5@.3,.60' == learning_rate_schedule",
+        "'step:5@0.3,0.6' == learning_rate_schedule != 'constant'",
+        "optimizer != 'adam' and learning_rate_schedule == learning_rate_schedule",
+    ):
+        assert Constraint.parse(text).holds(point), text
+        assert not Constraint.parse(f"not ({text})").holds(point), text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("optimizer != 'Adam'", "column 14: optimizer is 'Adam'; allowed: one of sgd, "),
+        ("seed < 3 and 'Adam' == optimizer", "column 14: optimizer is 'Adam'; allowed: one of"),
+        ("learning_rate_schedule == 'step:5'", "column 27: learning_rate_schedule is 'step:5': "),
+    ],
+)
+def test_text_that_its_axis_does_not_admit_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ConstraintError, match=f"^where, {message}"):
+        Constraint.parse(text)
 
 
 def test_names_are_those_that_are_looked_at() -> None:
@@ -120,7 +146,7 @@ def test_a_division_by_zero_names_the_values_and_the_way_out() -> None:
 )
 def test_what_is_outside_the_language_is_refused_at_its_column(text: str, column: int) -> None:
     with pytest.raises(ConstraintError, match=rf"^where, column {column}: .*[aA]llowed"):
-        Constraint.parse(text, KINDS)
+        Constraint.parse(text, AXES)
 
 
 def test_length_and_depth_are_bounded() -> None:

@@ -49,9 +49,7 @@ def test_a_packed_file_that_is_torn_is_named(folder):
     packed = gzip.compress(b"7, 8, 9, 10, 11")
     for content in (packed[:-9], b"7", packed[:12] + b"~~" + packed[14:]):
         (folder / "ages.txt.gz").write_bytes(content)
-        with pytest.raises(
-            WorkloadError, match=r"ages.txt.gz .* be unpacked .*Remove"
-        ):
+        with pytest.raises(WorkloadError, match=r"ages.txt.gz .* be unpacked .*Remove"):
             data_set().read("ages.txt")
 
 
