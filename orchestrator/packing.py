@@ -137,6 +137,13 @@ def make_packs(
         )
         return sum(map(seconds, members)), made
 
+    def parts(members: Sequence[Cell], number: int) -> list[list[Cell]]:
+        """Return `members`, of one shape, by the pack that trains them: `number` packs at most."""
+        if choices[Shape.of(members[0])].arithmetic is Arithmetic.DATA_PARALLEL:
+            # Its workers are in step with one another, not with other cells.
+            return [[cell] for cell in members]
+        return _stretches(sorted(members, key=_order), number, seconds)
+
     totals = {shape: sum(map(seconds, members)) for shape, members in shapes.items()}
     whole = 0.0
     for shape, total in totals.items():
@@ -145,10 +152,8 @@ def make_packs(
     packs: list[tuple[float, Pack]] = []
     for shape, members in shapes.items():
         number = min(max(1, round(totals[shape] / target)), len(members))
-        if choices[shape].arithmetic is Arithmetic.DATA_PARALLEL:
-            number = len(members)  # its workers are in step with one another, not with other cells
-        packs += map(pack, _stretches(sorted(members, key=_order), number, seconds))
-    first = [pack(members, pack_id) for pack_id, members in resumed]
+        packs += map(pack, parts(members, number))
+    first = [pack(part, pack_id) for pack_id, members in resumed for part in parts(members, 1)]
     return (*_longest_first(first), *_longest_first(packs))
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -197,6 +198,27 @@ def test_each_such_cell_is_a_pack_of_its_own_and_the_plan_says_how_it_trains():
     assert len(plan.packs) == 2
     assert {pack.arithmetic for pack in plan.packs} == {Arithmetic.DATA_PARALLEL}
     assert {path.choice.reason for path in plan.paths} == {"2 workers train each together"}
+
+
+def test_cells_of_several_workers_are_apart_however_their_lengths_differ():
+    # 2, 4 and 32 steps: a third of the time of all is longer than the two short cells together.
+    lengths = STUDY.replace("[0.25, 0.5]", "[0.0625, 0.125, 1.0]").replace("steps: 60", "epochs: 1")
+    packs = plan_study(Study.from_text(lengths)).packs
+    assert [len(pack.cells) for pack in packs] == [1, 1, 1]
+
+
+def test_a_pack_that_stopped_is_parted_where_its_cells_now_get_several_workers(tmp_path):
+    store = Store(tmp_path)
+    store.create()
+    alone = Study.from_text(STUDY.replace("cpus: 0.5, gpus: 0, workers: 2", "cpus: 1, gpus: 0"))
+    (old,) = plan_study(alone, store).packs
+    store.write_checkpoint(old.pack_id, [cell.cell_id for cell in old.cells], b"of a stack")
+    packs = plan_study(Study.from_text(STUDY), store).packs
+    assert {pack.arithmetic for pack in packs} == {Arithmetic.DATA_PARALLEL}
+    assert [len(pack.cells) for pack in packs] == [1, 1]
+    assert {pack.cells[0] for pack in packs} == set(old.cells)
+    # One worker again: what is left of the stack goes on from its checkpoint.
+    assert plan_study(alone, store).packs == (replace(old, resumes=old.pack_id),)
 
 
 def test_what_cannot_be_divided_is_refused_before_anything_starts(tmp_path):
