@@ -94,8 +94,8 @@ class Resources:
         return cls(rules=tuple(rules))
 
 
-def _whole_above_one(value: float) -> float:
-    if value > 1 and not value.is_integer():
+def _share_or_whole(value: float) -> float:
+    if 0 < value < 1e-4 or (value > 1 and not value.is_integer()):
         raise ValueError(value)
     return value
 
@@ -116,8 +116,8 @@ def _custom(values: dict[str, float]) -> dict[str, float]:
 
 class _RuleSpec(Spec):
     cpus: float = Field(ge=1e-4, le=1e6, description="a number of CPU cores in [0.0001, 1e6]")
-    gpus: Annotated[float, AfterValidator(_whole_above_one)] = Field(
-        ge=0, le=1e6, description="0, a share of a GPU in (0, 1), or a whole number of GPUs"
+    gpus: Annotated[float, AfterValidator(_share_or_whole)] = Field(
+        ge=0, le=1e6, description="0, a share of a GPU in [0.0001, 1), or a whole number of GPUs"
     )
     workers: int | None = Field(
         default=None, ge=1, le=4096, description="a whole number of workers in [1, 4096]"
@@ -137,12 +137,13 @@ class _RuleSpec(Spec):
 
 def _rule(document: Document, values: object, *position: int) -> ResourceRule:
     spec = checked(_RuleSpec, values, document, ("resources", *position))
-    workers = spec.workers or max(1, int(spec.gpus))
-    if (spec.gpus > 1 and workers != spec.gpus) or (0 < spec.gpus < 1 and workers > 1):
+    one_a_gpu = max(1, int(spec.gpus))
+    workers = spec.workers or one_a_gpu
+    if spec.gpus and workers != one_a_gpu:
         raise document.error(
             ("resources", *position, "workers"),
-            f"resources: workers is {workers} for {spec.gpus:g} GPUs; allowed: one worker a GPU, "
-            "or any number of workers without GPUs. Leave workers out.",
+            f"resources: workers is {workers} for {spec.gpus:g} GPU{'s' * (spec.gpus != 1)}; "
+            "allowed: one worker a GPU, or any number of workers without GPUs. Leave workers out.",
         )
     if spec.accelerator_type is not None and not spec.gpus:
         raise document.error(

@@ -232,6 +232,16 @@ MALFORMED: list[tuple[str, str, str]] = [
         ":12: resources: workers is 2 for 0.5 GPUs; allowed: one worker a GPU",
     ),
     (
+        "workers that share a whole GPU",
+        _top_line("resources: {cpus: 1, gpus: 1, workers: 2}"),
+        ":12: resources: workers is 2 for 1 GPU; allowed: one worker a GPU",
+    ),
+    (
+        "a share of a GPU that is next to nothing",
+        _top_line("resources: {cpus: 1, gpus: 1e-5}"),
+        ":12: resources: gpus is 1e-05 (a number); allowed: 0, a share of a GPU in [0.0001, 1)",
+    ),
+    (
         "no worker",
         _top_line("resources: {cpus: 1, gpus: 0, workers: 0}"),
         ":12: resources: workers is 0 (an integer); allowed: a whole number of workers in [1, 4",
@@ -259,7 +269,7 @@ MALFORMED: list[tuple[str, str, str]] = [
     (
         "one and a half GPUs",
         _top_line("resources: {cpus: 1, gpus: 1.5}"),
-        ":12: resources: gpus is 1.5 (a number); allowed: 0, a share of a GPU in (0, 1), or a wh",
+        ":12: resources: gpus is 1.5 (a number); allowed: 0, a share of a GPU in [0.0001, ",
     ),
     (
         "no CPU",
