@@ -20,6 +20,7 @@
 #SBATCH --qos=long
 
 set -eo pipefail
+trap 'exit 3' EXIT # whatever fails ahead of the study: other codes are the study's own
 # shellcheck source=/dev/null
 source /opt/studies/bin/activate
 set -u
@@ -68,6 +69,7 @@ any_left() {
 clean_up() {
   local status=$? seconds
   trap '' TERM INT
+  if [[ -z $running && $status != 130 ]]; then status=3; fi # the study has not started
   if ((${#started[@]})); then
     kill -TERM "${started[@]}" 2>/dev/null || true
     for ((seconds = 0; seconds < 30; seconds++)); do

@@ -327,6 +327,28 @@ def test_a_token_of_nothing_is_refused(job):
     assert f"{job.token} is empty" in said
 
 
+@pytest.mark.parametrize("line", ["false", "exit 1", "source nowhere"])
+def test_an_environment_that_cannot_be_activated_is_a_cluster_that_did_not_start(job, line):
+    (job.folder / "activate").write_text(f"{line}\n")
+    assert job.run()[0] == 3
+    assert not job.log.exists()
+
+
+def test_an_environment_that_is_not_there_is_a_cluster_that_did_not_start(job):
+    (job.folder / "activate").unlink()
+    code, said = job.run()
+    assert code == 3
+    assert "activate: No such file" in said
+
+
+def test_a_token_that_cannot_be_made_is_a_cluster_that_did_not_start(job):
+    (job.folder / "home").touch()
+    code, said = job.run()
+    assert code == 3
+    assert "mkdir" in said
+    assert not job.log.exists()
+
+
 REAL = """\
 name: lab
 head: {cpus: 1, memory_gib: 4}
