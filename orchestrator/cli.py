@@ -179,7 +179,7 @@ def run(
                 mix_sources=mix_sources,
                 progress=display.update,
             )
-        show(as_json, run_document(report), lambda: run_lines(report, location))
+        show(as_json, run_document(report), lambda: run_lines(report, _in_full(location)))
         failed = not report.all_done
     if failed:
         raise typer.Exit(ExitCode.CELLS_FAILED)
@@ -289,7 +289,7 @@ def analyze(
                 f"The store {store} is no local folder; name one for the report with --out DIR."
             )
         analyzed = analyze_store(store, study=study, grids=grid)
-        written = write_report(analyzed, out_dir or Path(store))
+        written = write_report(analyzed, out_dir or Path(store).expanduser())
         show(
             as_json,
             analyzed.to_dict(),
@@ -443,6 +443,11 @@ def _existing_store(location: str) -> "Store":
             "'scaling-study run STUDY --store STORE'."
         )
     return store
+
+
+def _in_full(location: str) -> str:
+    """Return a location that the shell takes as it stands, without a ~."""
+    return location if "://" in location else str(Path(location).expanduser())
 
 
 def _default_store(study: "Study") -> str:

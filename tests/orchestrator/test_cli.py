@@ -133,6 +133,17 @@ def test_the_default_store_is_named_after_the_study(folder):
     assert (folder / "results" / "small" / "cells").is_dir()
 
 
+def test_a_location_in_the_home_folder_is_the_same_to_run_and_analyze(folder, monkeypatch):
+    home = folder / "home"
+    monkeypatch.setenv("HOME", str(home))
+    trained = run("run", "study.yaml", "--inline", "--store=~/results")
+    store = home / "results"
+    assert f"Results: {store}   Next: scaling-study analyze {store}\n" in trained.stdout
+    assert run("analyze", "~/results").exit_code == 0
+    assert (store / "report.html").exists()
+    assert {path.name for path in folder.iterdir()} == {"study.yaml", "home"}
+
+
 def test_status_and_analyze_of_no_store_say_so(folder):
     status = run("status", "nowhere")
     assert status.exit_code == 2
