@@ -15,8 +15,6 @@ from cluster.capacity import TrialResources
 from orchestrator.cell import Cell, canonical_json
 from orchestrator.study_file.resources import Resources
 from workloads.axis import AxisValue
-from workloads.base import ModelCost
-from workloads.cost import training_flops
 from workloads.optimizer import Optimizer
 from workloads.schedules import CONSTANT
 from workloads.training.arithmetic import Arithmetic, Choice
@@ -89,20 +87,19 @@ STEP_SECONDS: Mapping[Arithmetic, float] = {
     Arithmetic.OWN_LOOP: 1.2e-4,
     Arithmetic.DATA_PARALLEL: 5e-4,
 }
-"""Assumed fixed cost of a cell's step where nothing was measured: Python and starts of operations,
-shared by a stack (measured on one CPU thread: see benchmarks/README.md), or of messages between
-workers."""
+"""Assumed fixed cost of a cell's step: Python and starts of operations, shared by a stack (measured
+on one CPU thread: see benchmarks/README.md), or of messages between workers."""
 
 FLOPS_PER_SECOND = 4e10
-"""Assumed arithmetic rate where nothing was measured: one CPU thread on small matrices."""
+"""Assumed arithmetic rate: one CPU thread on small matrices."""
 
 
-def assumed_seconds(
-    cell: Cell, cost: ModelCost, arithmetic: Arithmetic, evaluation_flops: float
-) -> float:
-    """Return the seconds that a cell is assumed to take where none of its shape was measured."""
-    flops = training_flops(cost, cell.examples_seen) + evaluation_flops
-    return cell.steps * STEP_SECONDS[arithmetic] + flops / FLOPS_PER_SECOND
+def assumed_seconds(arithmetic: Arithmetic, steps: int, flops: float) -> float:
+    """Return the seconds that the steps and operations of one or many cells are assumed to take.
+
+    Where cells of the shape were measured, it is to be scaled by how long those took.
+    """
+    return steps * STEP_SECONDS[arithmetic] + flops / FLOPS_PER_SECOND
 
 
 def make_packs(

@@ -25,11 +25,11 @@ from orchestrator.study_file.study import Study
 from orchestrator.torch_threads import one_torch_thread
 from workloads.axis import AxisValue
 from workloads.base import BaseWorkload, ModelCost, SetSizes
-from workloads.cost import model_cost, training_flops
+from workloads.cost import TRAINING_PASSES, model_cost, training_flops
 from workloads.resident import set_sizes
 from workloads.source import source_hash
-from workloads.training.arithmetic import Choice, choose_arithmetic
-from workloads.training.lockstep import evaluation_flops
+from workloads.training.arithmetic import Arithmetic, Choice, choose_arithmetic
+from workloads.training.lockstep import evaluated_examples, evaluation_flops
 from workloads.training.scoring import measures
 
 __all__ = ["GridPlan", "Plan", "ShapePath", "local_slots", "plan_study", "refreshed"]
@@ -73,7 +73,7 @@ class Plan:
     paths: tuple["ShapePath", ...]
     """How the cells of each shape are computed, stacked or one by one, and why."""
     predicted_seconds: float
-    """Seconds of one worker: from what earlier runs measured, else assumed."""
+    """Seconds of one worker: assumed ones, scaled by what earlier runs measured of the shape."""
     unmeasured_cells: int
     """Cells to train whose shape no earlier run measured."""
     resources: tuple["ResourceNeed", ...]
@@ -197,15 +197,13 @@ def _plan(
         costs = _costs(study.workload, cells.values())
         choices = _choices(study, examples.values(), costs)
         evaluation = _evaluation_flops(study.workload, examples, costs)
-    rates = _measured_rates(rows)
+    paces = _measured_paces(study.workload, rows)
 
     def seconds(cell: Cell) -> float:
-        rate = rates.get(_measured_shape(cell))
-        if rate is not None:
-            return rate * cell.steps
-        choice = choices[Shape.of(cell)]
-        flops = evaluation[_work(cell)]
-        return assumed_seconds(cell, costs[_shape(cell)], choice.arithmetic, flops)
+        training = training_flops(costs[_shape(cell)], cell.examples_seen)
+        arithmetic = choices[Shape.of(cell)].arithmetic
+        assumed = assumed_seconds(arithmetic, cell.steps, training + evaluation[_work(cell)])
+        return assumed * paces.get(_measured_shape(cell), 1.0)
 
     predicted = {work: seconds(cell) for work, cell in examples.items()}
 
@@ -237,7 +235,7 @@ def _plan(
         paths=_paths(counts, examples, choices),
         predicted_seconds=total(lambda cell: predicted[_work(cell)]),
         unmeasured_cells=sum(
-            counts[work] for work, cell in examples.items() if _measured_shape(cell) not in rates
+            counts[work] for work, cell in examples.items() if _measured_shape(cell) not in paces
         ),
         resources=_resource_needs(study, examples.values(), costs),
     )
@@ -269,7 +267,14 @@ KNOWN_COLUMNS = (
     columns.BATCH_SIZE,
     columns.OPTIMIZER,
     columns.BATCH_SIZE_SCHEDULE,
+    columns.TRAIN_EXAMPLES,
+    columns.VALIDATION_EXAMPLES,
+    columns.TEST_EXAMPLES,
+    columns.VALIDATION_EVALUATIONS,
+    columns.ARITHMETIC,
     columns.STEPS,
+    columns.EXAMPLES_SEEN,
+    columns.TRAINING_FLOPS,
     columns.WALL_SECONDS,
 )
 
@@ -302,26 +307,47 @@ def _statuses(cells: Mapping[str, Cell], rows: pd.DataFrame, failed: set[str]) -
     }
 
 
-_MeasuredShape = tuple[str, AxisValue, int, str, str]
+_MeasuredShape = tuple[AxisValue, int, str, str]
 
 _measured_shape: Callable[[Cell], _MeasuredShape] = attrgetter(
-    "workload", "model_size", "batch_size", "optimizer", "batch_size_schedule"
+    "model_size", "batch_size", "optimizer", "batch_size_schedule"
 )
 
 
-def _measured_rates(rows: pd.DataFrame) -> dict[_MeasuredShape, float]:
-    """Return the seconds of a step, evaluations included, of every shape that earlier runs had."""
-    completed = rows[rows[columns.STATUS] == "completed"]
+def _measured_paces(workload: BaseWorkload, rows: pd.DataFrame) -> dict[_MeasuredShape, float]:
+    """Return how many seconds a cell took for each assumed one, by every shape of earlier runs.
+
+    Not the seconds of a step: a short cell does little but look and score, a long one little of
+    either.
+    """
+    done = rows[
+        (rows[columns.WORKLOAD] == workload.name)
+        & (rows[columns.STATUS] == "completed")
+        & rows[columns.ARITHMETIC].isin([each.value for each in Arithmetic])
+    ]
+    evaluated = evaluated_examples(
+        done[columns.VALIDATION_EVALUATIONS].to_numpy() + measures(workload),
+        done[columns.TRAIN_EXAMPLES].to_numpy(),
+        done[columns.VALIDATION_EXAMPLES].to_numpy(),
+        done[columns.TEST_EXAMPLES].to_numpy(),
+    )
+    share = evaluated / (TRAINING_PASSES * done[columns.EXAMPLES_SEEN])
     shape = [
-        columns.WORKLOAD,
         columns.MODEL_SIZE,
         columns.BATCH_SIZE,
         columns.OPTIMIZER,
         columns.BATCH_SIZE_SCHEDULE,
     ]
-    sums = completed.groupby(shape)[[columns.WALL_SECONDS, columns.STEPS]].sum()
-    rates = (sums[columns.WALL_SECONDS] / sums[columns.STEPS]).to_dict()
-    return cast(dict[_MeasuredShape, float], rates)
+    sums = (
+        done.assign(flops=done[columns.TRAINING_FLOPS] * (1 + share))
+        .groupby([*shape, columns.ARITHMETIC])[[columns.WALL_SECONDS, columns.STEPS, "flops"]]
+        .sum()
+    )
+    paths = sums.index.get_level_values(columns.ARITHMETIC)
+    assumed = map(assumed_seconds, map(Arithmetic, paths), sums[columns.STEPS], sums["flops"])
+    totals = sums.assign(assumed=[*assumed]).groupby(level=shape).sum()
+    paces = (totals[columns.WALL_SECONDS] / totals["assumed"]).to_dict()
+    return cast(dict[_MeasuredShape, float], paces)
 
 
 def _choices(

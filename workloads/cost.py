@@ -18,7 +18,10 @@ from workloads.resident import load_data
 from workloads.self_trained import SelfTrained
 from workloads.streams import forked_torch_generator
 
-__all__ = ["counted_costs", "learn_costs", "model_cost", "training_flops"]
+__all__ = ["TRAINING_PASSES", "counted_costs", "learn_costs", "model_cost", "training_flops"]
+
+TRAINING_PASSES = 3.0
+"""Forward passes that training on an example costs: its own, and a backward pass as dear as two."""
 
 _Key = tuple[type[BaseWorkload], AxisValue, tuple[tuple[str, AxisValue], ...]]
 
@@ -53,7 +56,7 @@ def training_flops(cost: ModelCost, examples: int) -> float:
     3 × forward × examples: the backward pass computes the gradients of activations and of weights,
     each as dear as the forward pass. Source: Kaplan et al. 2020, §2.1, arXiv:2001.08361.
     """
-    return 3.0 * cost.forward_flops_per_example * examples
+    return TRAINING_PASSES * cost.forward_flops_per_example * examples
 
 
 _costs: dict[_Key, ModelCost] = {}

@@ -165,6 +165,23 @@ def test_what_the_store_has_is_not_planned_again_and_time_is_predicted(study, tm
     assert after.unmeasured_cells == 0
 
 
+def test_long_cells_are_forecast_from_short_ones_by_work_and_not_by_steps(tmp_path):
+    text = STUDY.split("  law:")[0].replace("[4, 8]", "4")
+    short, long = (Study.from_text(text.replace("20}", f"{n}}}")) for n in (20, 4000))
+    run_study(short, tmp_path / "trained", inline=True)
+    rows = Store(tmp_path / "trained").read_cells()
+    # A machine that takes seven times as long as is assumed.
+    seconds = 7 * plan_study(short).predicted_seconds
+    rows = rows.assign(wall_seconds=seconds / len(rows), pack_id="0123456789abcdef")
+    store = Store(tmp_path / "slow")
+    store.create()
+    store.write_part("0123456789abcdef", rows.to_dict("records"), [])
+    plan = plan_study(long, store)
+    assert plan.unmeasured_cells == 0
+    assert plan.predicted_seconds == pytest.approx(7 * plan_study(long).predicted_seconds)
+    assert plan.predicted_seconds < 150 * seconds  # of 200 times the steps
+
+
 def test_planning_touches_nothing(study, tmp_path):
     plan_study(study, Store(tmp_path / "store"))
     assert list(tmp_path.iterdir()) == []

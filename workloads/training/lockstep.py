@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ __all__ = [
     "CHECK_STEPS",
     "DIVERGENCE_RATIO",
     "Lockstep",
+    "evaluated_examples",
     "evaluation_flops",
     "train",
 ]
@@ -66,6 +67,8 @@ result depends on where stretches end."""
 
 REHEARSED_TOGETHER = 4
 """Steps of a rehearsal between two looks at the clock."""
+
+Count = TypeVar("Count", int, NDArray[np.int64])
 
 FLOAT_BYTES = 4
 
@@ -466,9 +469,19 @@ def evaluation_flops(
     `with_metrics`: the workload has metrics, for which the validation set is seen once more.
     """
     looks = len(look_steps(recipe.evaluation_schedule, Trajectory.of(recipe))) + with_metrics
-    initial = min(INITIAL_LOSS_EXAMPLES, recipe.train_examples)
-    examples = looks * validation_examples + initial + recipe.train_examples + test_examples
-    return float(cost.forward_flops_per_example * examples)
+    examples = evaluated_examples(looks, recipe.train_examples, validation_examples, test_examples)
+    return float(cost.forward_flops_per_example * int(examples))
+
+
+def evaluated_examples(
+    looks: Count, train_examples: Count, validation_examples: Count, test_examples: Count
+) -> Count:
+    """Return the examples of all evaluations of a cell, or of each of many cells.
+
+    `looks`: at the whole validation set.
+    """
+    initial: Count = np.minimum(INITIAL_LOSS_EXAMPLES, train_examples)
+    return looks * validation_examples + initial + train_examples + test_examples
 
 
 def _shared_data(workload: Workload, recipes: Sequence[Recipe], device: torch.device) -> Data:
