@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pandas as pd
 import pyarrow as pa
@@ -186,12 +185,20 @@ class _Folder:
                     filesystem, root = pafs.FileSystem.from_uri(store)
             except pa.ArrowInvalid:
                 # without its cause, which quotes the URI with what credentials it holds
+                scheme = store.partition("://")[0]
                 raise FitError(
-                    f"No file system opens a URI of scheme {urlsplit(store).scheme!r} like this. "
+                    f"No file system opens a URI of scheme {scheme!r} like this. "
                     "Allowed: a local path, or a URI of file, s3 or gs, such as s3://bucket/prefix."
                 ) from None
             return cls(filesystem, root.rstrip("/"))
-        return cls(pafs.LocalFileSystem(), str(Path(store).expanduser().absolute()))
+        try:
+            root = str(Path(store).expanduser().absolute())
+        except RuntimeError:
+            raise FitError(
+                f"The store {str(store)!r} begins with a home folder that is not known. Allowed: "
+                "~, ~USER of a user of this machine, or a path without them."
+            ) from None
+        return cls(pafs.LocalFileSystem(), root)
 
     def read(self, part: str, cell_ids: Sequence[str] | None = None) -> pd.DataFrame:
         """Return all rows of `<root>/<part>/*.parquet`, of `cell_ids` alone where given."""

@@ -98,13 +98,27 @@ def is_uri(location: str) -> bool:
 def resolve_location(location: str | os.PathLike[str]) -> str:
     """Return an absolute path, or the URI as it is.
 
-    Raises `RequestError` for another scheme, an option that is not known, and credentials: those
-    come from the environment, since a location is logged and passed on.
+    Raises `RequestError` for a home folder that is not known, what is no URI, another scheme, an
+    option that is not known, and credentials: those come from the environment, since a location is
+    logged and passed on.
     """
     text = os.fspath(location)
     if not is_uri(text):
-        return str(Path(text).expanduser().absolute())
-    parts = urlsplit(text)
+        try:
+            return str(Path(text).expanduser().absolute())
+        except RuntimeError:
+            raise RequestError(
+                f"The store's location {text!r} begins with a home folder that is not known. "
+                "Allowed: ~, ~USER of a user of this machine, or a path without them."
+            ) from None
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        shown = text.rpartition("@")[2].partition("?")[0]  # the rest may hold credentials
+        raise RequestError(
+            f"The store's location {shown!r} cannot be read as a URI. Allowed: "
+            "s3://BUCKET/PREFIX or gs://BUCKET/PREFIX; credentials come from the environment."
+        ) from None
     if parts.scheme not in OBJECT_SCHEMES:
         raise RequestError(
             f"The store's location has the scheme {parts.scheme!r}. "

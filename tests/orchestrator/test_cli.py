@@ -261,6 +261,16 @@ def test_a_report_on_a_store_elsewhere_needs_a_folder_before_anything_is_read():
     assert "name one for the report with --out DIR" in result.stderr
 
 
+def test_a_location_that_cannot_be_meant_is_refused_by_what_reads_results(folder):
+    pilot = ("plan", "study.yaml", "--power", "--pilot")
+    for command in (("status",), ("compact",), ("analyze", "--out", "out"), pilot):
+        for location in ("~nosuchuser/x", "s3://[x/y"):
+            result = run(*command, location)
+            assert result.exit_code == 2
+            assert "llowed: " in result.stderr
+    assert [path.name for path in folder.iterdir()] == ["study.yaml"]
+
+
 def test_results_that_cannot_be_read_exit_3(folder):
     (folder / "store").mkdir()
     for name in ("cells", "grids"):

@@ -51,7 +51,13 @@ def test_a_relative_path_becomes_absolute_so_that_workers_elsewhere_find_it(
 
 @pytest.mark.parametrize(
     "location",
-    ["s3://key:pass/word@bucket/x", "s3://key:password@bucket/x", "gs://someone@bucket/x"],
+    [
+        "s3://key:pass/word@bucket/x",
+        "s3://key:password@bucket/x",
+        "s3://key:password@[bucket/x",
+        "s3://[bucket/x?secret_key=password",
+        "gs://someone@bucket/x",
+    ],
 )
 def test_a_location_with_credentials_is_refused_without_repeating_them(location: str) -> None:
     with pytest.raises(RequestError, match="credentials") as refused:
@@ -66,6 +72,8 @@ def test_a_location_with_credentials_is_refused_without_repeating_them(location:
         ("file:///x", "Allowed: a path"),
         ("s3://bucket", "lacks a bucket or a prefix"),
         ("s3://bucket/x?secret_key=abc", "options secret_key"),
+        ("s3://[x/y", "'s3://\\[x/y' cannot be read as a URI. Allowed: s3://BUCKET/PREFIX"),
+        ("~nosuchuser/x", "'~nosuchuser/x' begins with a home folder that is not known"),
     ],
 )
 def test_a_location_that_cannot_be_a_store_is_refused(location: str, reason: str) -> None:
