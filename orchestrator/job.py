@@ -202,6 +202,7 @@ def _refuse_address(address: str) -> None:
     try:
         parts = urlsplit(address)
         sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        str(parts.hostname).encode("idna")  # as the socket will
     except ValueError:
         sound = False
     if not sound or "@" in parts.netloc or parts.query or parts.fragment:

@@ -277,11 +277,19 @@ def _refuse_address(address: str) -> None:
             "'scaling-study submit STUDY --address http://HOST:8265', or start it on a node of the "
             "cluster, with --address auto."
         )
-    host, _, port = address.rpartition(":")
-    if address != "auto" and not (host and port.isdigit() and int(port) < 2**16):
+    if address != "auto" and not _is_host_and_port(address):
         raise RequestError(
             f"The address is {address!r}; allowed: 'auto', or HOST:PORT of a running Ray cluster."
         )
+
+
+def _is_host_and_port(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        host.encode("idna")  # as the socket will
+    except UnicodeError:
+        return False
+    return bool(host) and port.isascii() and port.isdigit() and int(port) < 2**16
 
 
 @ray.remote

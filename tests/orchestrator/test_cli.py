@@ -183,6 +183,8 @@ def test_a_cluster_where_nobody_listens_exits_3_and_leaves_nothing(folder):
         (("--address", "ray://127.0.0.1:10001"), "scaling-study submit"),
         (("--address", "somewhere"), "HOST:PORT"),
         (("--address", "host:99999"), "HOST:PORT"),
+        (("--address", "host:²"), "HOST:PORT"),
+        (("--address", "head..cluster:6379"), "HOST:PORT"),
         (("--store", "ftp://host/store"), "s3://"),
         (("--store", "s3://bucket"), "prefix"),
         (("--store", "s3://key:secret@bucket/prefix"), "credentials"),

@@ -169,6 +169,7 @@ def test_a_cluster_that_stays_silent_ends_the_following_and_not_the_job(no_waits
         (["--env", "OMP_NUM_THREADS=4"], "is set by the run or by the cluster"),
         (["--address", "http://ada:word@host:8265"], "allowed: http://HOST:PORT"),
         (["--address", "http://host:99999"], "allowed: http://HOST:PORT"),
+        (["--address", "http://head..cluster:8265"], "allowed: http://HOST:PORT"),
         (["--env", "9=x"], "cannot be the name of a variable"),
         (["--env", "NAME"], "allowed: NAME=VALUE"),
         (["--working-dir", "nowhere"], "is no folder"),
