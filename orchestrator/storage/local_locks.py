@@ -15,7 +15,14 @@ from orchestrator.errors import StoreError
 from orchestrator.storage.filesystem import explained
 from orchestrator.storage.heartbeat import Heartbeat, Renewer
 from orchestrator.storage.local_files import LocalFiles
-from orchestrator.storage.store_lock import HEARTBEAT, LOCK_FOLDER, Locks, refusal, still_working
+from orchestrator.storage.store_lock import (
+    HEARTBEAT,
+    LOCK_FOLDER,
+    Locks,
+    refusal,
+    still_working,
+    written_beat,
+)
 
 __all__ = ["LocalLocks"]
 
@@ -75,11 +82,8 @@ class LocalLocks(Locks):
 
     @override
     def heartbeat(self) -> Heartbeat | None:
-        try:
-            last = Heartbeat.from_json(self._files.read(HEARTBEAT))
-        except FileNotFoundError:
-            return None
-        return replace(last, alive=self._is_driven())
+        last = written_beat(self._files, HEARTBEAT)
+        return None if last is None else replace(last, alive=self._is_driven())
 
     def _is_driven(self) -> bool:
         try:

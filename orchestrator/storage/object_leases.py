@@ -22,7 +22,14 @@ from orchestrator.storage.filesystem import Entry
 from orchestrator.storage.heartbeat import Heartbeat, LeaseLostError, Renewer
 from orchestrator.storage.object_files import ObjectFiles
 from orchestrator.storage.patience import patiently
-from orchestrator.storage.store_lock import HEARTBEAT, LOCK_FOLDER, Locks, refusal, still_working
+from orchestrator.storage.store_lock import (
+    HEARTBEAT,
+    LOCK_FOLDER,
+    Locks,
+    refusal,
+    still_working,
+    written_beat,
+)
 
 __all__ = ["ObjectLeases"]
 
@@ -168,11 +175,4 @@ class ObjectLeases(Locks):
         return entry.modified
 
     def _read(self, path: str) -> Heartbeat | None:
-        """Return the heartbeat at `path`; None where there is none, or a torso of one."""
-        try:
-            return Heartbeat.from_json(self._files.read(path))
-        except FileNotFoundError:
-            return None
-        except (ValueError, TypeError, KeyError) as error:
-            logger.warning("Took no notice of %s: %r.", self._files.address(path), error)
-            return None
+        return written_beat(self._files, path)

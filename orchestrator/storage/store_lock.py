@@ -1,5 +1,6 @@
 """One driver a store, and no new driver while a dead one's workers still train: the contract."""
 
+import logging
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 
@@ -7,7 +8,9 @@ from orchestrator.errors import StoreError
 from orchestrator.storage.filesystem import Files
 from orchestrator.storage.heartbeat import Heartbeat, Renewer
 
-__all__ = ["HEARTBEAT", "LOCK_FOLDER", "Locks", "refusal", "still_working"]
+__all__ = ["HEARTBEAT", "LOCK_FOLDER", "Locks", "refusal", "still_working", "written_beat"]
+
+logger = logging.getLogger(__name__)
 
 LOCK_FOLDER = "locks"
 HEARTBEAT = f"{LOCK_FOLDER}/heartbeat.json"
@@ -40,6 +43,17 @@ class Locks(ABC):
 
         Touches nothing.
         """
+
+
+def written_beat(files: Files, path: str) -> Heartbeat | None:
+    """Return the heartbeat at `path`; None where there is none, or a torso of one."""
+    try:
+        return Heartbeat.from_json(files.read(path))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError) as error:
+        logger.warning("Took no notice of %s: %r.", files.address(path), error)
+        return None
 
 
 def refusal(files: Files, holder: Heartbeat | None, hint: str = "") -> StoreError:

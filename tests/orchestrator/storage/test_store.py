@@ -482,6 +482,21 @@ def test_readers_see_every_cell_once_while_parts_are_merged(store: Store) -> Non
     assert len(list(folder(store, "cells").iterdir())) == 1
 
 
+@pytest.mark.parametrize("data", [b'{"driver": "half', b"\xff", b"[]", b"{}"])
+def test_a_damaged_heartbeat_is_nobodys_and_named(
+    store: Store, data: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = Path(store.location, "locks", "heartbeat.json")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(data)
+    assert store.heartbeat() is None
+    assert f"Took no notice of {path}" in caplog.text
+    with store.drive("the next driver"):
+        beat = store.heartbeat()
+        assert beat is not None
+        assert beat.alive
+
+
 def test_the_heartbeat_of_a_store_is_plain_json(store: Store) -> None:
     with store.drive("a test") as driving:
         driving.beat({"completed": 3, "total": 7, "best_validation_error": None})
