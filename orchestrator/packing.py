@@ -1,4 +1,4 @@
-"""Which cells share a trial: packs of one shape, long enough to be worth a trial, balanced.
+"""Which cells share a trial: packs of one kind, long enough to be worth a trial, balanced.
 
 What a pack holds depends on the cells, the store's measurements and the cluster's size alone, so
 that the same plan makes the same packs. No row depends on it.
@@ -10,17 +10,17 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 from cluster.capacity import TrialResources
 from orchestrator.cell import Cell, canonical_json
-from orchestrator.study_file.resources import Resources
 from workloads.axis import AxisValue
 from workloads.optimizer import Optimizer
 from workloads.schedules import CONSTANT
 from workloads.training.arithmetic import Arithmetic, Choice
 from workloads.training.trajectory import Trajectory
 
-__all__ = ["Pack", "Shape", "assumed_seconds", "make_packs"]
+__all__ = ["Kind", "Pack", "Shape", "assumed_seconds", "make_packs"]
 
 PACK_SECONDS = 25.0
 """Predicted length of a pack of a long study. A slot waits 0.05 s between two trials, .2 % of 25 s
@@ -37,12 +37,12 @@ most a quarter of the whole time after the others."""
 
 @dataclass(frozen=True, kw_only=True)
 class Pack:
-    """Cells that one Ray Tune trial trains: of one shape, stacked as far as memory goes."""
+    """Cells that one Ray Tune trial trains: of one kind, stacked as far as memory goes."""
 
     cells: tuple[Cell, ...]
     """The members, longest first."""
     arithmetic: Arithmetic
-    """How their steps are computed: fixed by their shape."""
+    """How their steps are computed: fixed by their kind."""
     resources: TrialResources
     """What the trial holds; a fraction of a GPU shares the device."""
     resumes: str | None = None
@@ -80,6 +80,14 @@ class Shape:
         return cls(cell.model_size, cell.batch_size, cell.data_fingerprint, cell.optimizer, later)
 
 
+class Kind(NamedTuple):
+    """What the cells of a pack have in common."""
+
+    shape: Shape
+    resources: TrialResources
+    """What a trial holds: it may differ within a shape, where a model's cost depends on axes."""
+
+
 STEP_SECONDS: Mapping[Arithmetic, float] = {
     Arithmetic.ONE_BY_ONE: 1.2e-4,
     Arithmetic.STACKED_LAYERS: 3e-6,
@@ -104,51 +112,50 @@ def assumed_seconds(arithmetic: Arithmetic, steps: int, flops: float) -> float:
 
 def make_packs(
     cells: Sequence[Cell],
-    choices: Mapping[Shape, Choice],
-    parameters: Mapping[AxisValue, int],
-    resources: Resources,
+    choices: Mapping[Kind, Choice],
+    kind: Callable[[Cell], Kind],
     seconds: Callable[[Cell], float],
     slots: Callable[[TrialResources], int],
     open_packs: Mapping[str, Sequence[str]],
 ) -> tuple[Pack, ...]:
-    """Return packs of one shape each: first those that go on where one stopped, then the rest.
+    """Return packs of one kind each: first those that go on where one stopped, then the rest.
 
-    Both longest first. `open_packs`: cell_ids of the members of packs with a checkpoint.
-    `parameters`: of the model, by `model_size`. `seconds`: predicted time of a cell in a stack.
-    `slots`: how many trials that hold such resources run at once.
+    Both longest first. `open_packs`: cell_ids of the members of packs with a checkpoint. `kind`:
+    of a cell. `seconds`: predicted time of a cell in a stack. `slots`: how many trials that hold
+    such resources run at once.
     """
-    resumed = _resumed(cells, open_packs)
+    resumed = _resumed(cells, kind, open_packs)
     going_on = {cell.cell_id for _, members in resumed for cell in members}
-    shapes: dict[Shape, list[Cell]] = defaultdict(list)
+    kinds: dict[Kind, list[Cell]] = defaultdict(list)
     for cell in cells:
         if cell.cell_id not in going_on:
-            shapes[Shape.of(cell)].append(cell)
+            kinds[kind(cell)].append(cell)
 
     def pack(members: Sequence[Cell], resumes: str | None = None) -> tuple[float, Pack]:
-        shape = Shape.of(members[0])
+        common = kind(members[0])
         made = Pack(
             cells=tuple(sorted(members, key=_order)),
-            arithmetic=choices[shape].arithmetic,
-            resources=resources.for_parameters(parameters[shape.model_size]),
+            arithmetic=choices[common].arithmetic,
+            resources=common.resources,
             resumes=resumes,
         )
         return sum(map(seconds, members)), made
 
     def parts(members: Sequence[Cell], number: int) -> list[list[Cell]]:
-        """Return `members`, of one shape, by the pack that trains them: `number` packs at most."""
-        if choices[Shape.of(members[0])].arithmetic is Arithmetic.DATA_PARALLEL:
+        """Return `members`, of one kind, by the pack that trains them: `number` packs at most."""
+        if choices[kind(members[0])].arithmetic is Arithmetic.DATA_PARALLEL:
             # Its workers are in step with one another, not with other cells.
             return [[cell] for cell in members]
         return _stretches(sorted(members, key=_order), number, seconds)
 
-    totals = {shape: sum(map(seconds, members)) for shape, members in shapes.items()}
+    totals = {common: sum(map(seconds, members)) for common, members in kinds.items()}
     whole = 0.0
-    for shape, total in totals.items():
-        whole += total / slots(resources.for_parameters(parameters[shape.model_size]))
+    for common, total in totals.items():
+        whole += total / slots(common.resources)
     target = min(max(whole / PACKS_PER_SLOT, SHORTEST_PACK_SECONDS), PACK_SECONDS)
     packs: list[tuple[float, Pack]] = []
-    for shape, members in shapes.items():
-        number = min(max(1, round(totals[shape] / target)), len(members))
+    for common, members in kinds.items():
+        number = min(max(1, round(totals[common] / target)), len(members))
         packs += map(pack, parts(members, number))
     first = [pack(part, pack_id) for pack_id, members in resumed for part in parts(members, 1)]
     return (*_longest_first(first), *_longest_first(packs))
@@ -180,7 +187,7 @@ def _longest_first(packs: Sequence[tuple[float, Pack]]) -> list[Pack]:
 
 
 def _resumed(
-    cells: Sequence[Cell], open_packs: Mapping[str, Sequence[str]]
+    cells: Sequence[Cell], kind: Callable[[Cell], Kind], open_packs: Mapping[str, Sequence[str]]
 ) -> list[tuple[str, list[Cell]]]:
     """Return the cells that go on where a pack stopped, by that pack; each cell once.
 
@@ -190,6 +197,6 @@ def _resumed(
     resumed: list[tuple[str, list[Cell]]] = []
     for pack_id, members in sorted(open_packs.items(), key=lambda item: (len(item[1]), item[0])):
         mine = [wanted.pop(cell_id) for cell_id in members if cell_id in wanted]
-        for shape in dict.fromkeys(map(Shape.of, mine)):
-            resumed.append((pack_id, [cell for cell in mine if Shape.of(cell) == shape]))
+        for common in dict.fromkeys(map(kind, mine)):
+            resumed.append((pack_id, [cell for cell in mine if kind(cell) == common]))
     return resumed

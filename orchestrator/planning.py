@@ -19,7 +19,7 @@ from cluster.local import usable_cpus
 from orchestrator.cell import Cell, WorkloadAxes
 from orchestrator.errors import PlanError
 from orchestrator.grid_cells import grid_cells, usable
-from orchestrator.packing import Pack, Shape, assumed_seconds, make_packs
+from orchestrator.packing import Kind, Pack, Shape, assumed_seconds, make_packs
 from orchestrator.storage.store import Store
 from orchestrator.study_file.study import Study
 from orchestrator.torch_threads import one_torch_thread
@@ -71,13 +71,13 @@ class Plan:
     evaluation_flops: float
     """Floating-point operations of the looks at validation sets, and of the scores at the end."""
     paths: tuple["ShapePath", ...]
-    """How the cells of each shape are computed, stacked or one by one, and why."""
+    """How the cells of each kind are computed, stacked or one by one, and why."""
     predicted_seconds: float
     """Seconds of one worker: assumed ones, scaled by what earlier runs measured of the shape."""
     unmeasured_cells: int
     """Cells to train whose shape no earlier run measured."""
     resources: tuple["ResourceNeed", ...]
-    """What one trial of each model size holds."""
+    """What trials of each model size hold."""
 
     @property
     def cells_to_run(self) -> int:
@@ -91,26 +91,26 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class ShapePath:
-    """How the cells to train of one shape are computed."""
+    """How the cells to train of one kind are computed."""
 
     model_size: AxisValue
     """Value of the workload's size axis."""
     batch_size: int
     """Examples a step."""
     cells: int
-    """Cells to train of this shape."""
+    """Cells to train of this kind."""
     choice: Choice
     """The arithmetic path, and why it is not a faster one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResourceNeed:
-    """What one trial of one model size asks of the cluster."""
+    """What a trial of one model size asks of the cluster; where axes decide too, one of several."""
 
     model_size: AxisValue
     """Value of the workload's size axis."""
     parameters: int
-    """Parameters of that model."""
+    """Parameters of the largest such model."""
     trial: TrialResources
     """What a trial holds."""
 
@@ -195,13 +195,21 @@ def _plan(
     # machine, and 4 s with one.
     with usable(study.workload), one_torch_thread():
         costs = _costs(study.workload, cells.values())
-        choices = _choices(study, examples.values(), costs)
+        trials = {
+            shape: study.resources.for_parameters(cost.parameter_count)
+            for shape, cost in costs.items()
+        }
+
+        def kind(cell: Cell) -> Kind:
+            return Kind(Shape.of(cell), trials[_shape(cell)])
+
+        choices = _choices(study.workload, examples.values(), kind)
         evaluation = _evaluation_flops(study.workload, examples, costs)
     paces = _measured_paces(study.workload, rows)
 
     def seconds(cell: Cell) -> float:
         training = training_flops(costs[_shape(cell)], cell.examples_seen)
-        arithmetic = choices[Shape.of(cell)].arithmetic
+        arithmetic = choices[kind(cell)].arithmetic
         assumed = assumed_seconds(arithmetic, cell.steps, training + evaluation[_work(cell)])
         return assumed * paces.get(_measured_shape(cell), 1.0)
 
@@ -223,8 +231,7 @@ def _plan(
         packs=make_packs(
             to_run,
             choices,
-            {cell.model_size: costs[_shape(cell)].parameter_count for cell in examples.values()},
-            study.resources,
+            kind,
             lambda cell: predicted[_work(cell)],
             slots,
             store.open_packs() if store is not None and to_run else {},
@@ -232,12 +239,12 @@ def _plan(
         steps=sum(cell.steps for cell in to_run),
         training_flops=total(lambda cell: training_flops(costs[_shape(cell)], cell.examples_seen)),
         evaluation_flops=total(lambda cell: evaluation[_work(cell)]),
-        paths=_paths(counts, examples, choices),
+        paths=_paths(counts, examples, choices, kind),
         predicted_seconds=total(lambda cell: predicted[_work(cell)]),
         unmeasured_cells=sum(
             counts[work] for work, cell in examples.items() if _measured_shape(cell) not in paces
         ),
-        resources=_resource_needs(study, examples.values(), costs),
+        resources=_resource_needs(examples.values(), costs, trials),
     )
 
 
@@ -351,17 +358,16 @@ def _measured_paces(workload: BaseWorkload, rows: pd.DataFrame) -> dict[_Measure
 
 
 def _choices(
-    study: Study, cells: Iterable[Cell], costs: Mapping["_Shape", ModelCost]
-) -> dict[Shape, Choice]:
-    """Return the arithmetic path of every shape."""
-    choices: dict[Shape, Choice] = {}
+    workload: BaseWorkload, cells: Iterable[Cell], kind: Callable[[Cell], Kind]
+) -> dict[Kind, Choice]:
+    """Return the arithmetic path of every kind."""
+    choices: dict[Kind, Choice] = {}
     for cell in cells:
-        shape = Shape.of(cell)
-        if shape not in choices:
-            parameters = costs[_shape(cell)].parameter_count
-            trial = study.resources.for_parameters(parameters)
-            choices[shape] = choose_arithmetic(
-                study.workload,
+        common = kind(cell)
+        if common not in choices:
+            shape, trial = common
+            choices[common] = choose_arithmetic(
+                workload,
                 cell.model_size,
                 cell.workload_axes,
                 cell.batch_size,
@@ -374,19 +380,22 @@ def _choices(
 
 
 def _paths(
-    counts: Mapping[_Work, int], examples: Mapping[_Work, Cell], choices: Mapping[Shape, Choice]
+    counts: Mapping[_Work, int],
+    examples: Mapping[_Work, Cell],
+    choices: Mapping[Kind, Choice],
+    kind: Callable[[Cell], Kind],
 ) -> tuple[ShapePath, ...]:
-    cells: Counter[Shape] = Counter()
+    cells: Counter[Kind] = Counter()
     for work, cell in examples.items():
-        cells[Shape.of(cell)] += counts[work]
+        cells[kind(cell)] += counts[work]
     return tuple(
         ShapePath(
-            model_size=shape.model_size,
-            batch_size=shape.batch_size,
+            model_size=common.shape.model_size,
+            batch_size=common.shape.batch_size,
             cells=number,
-            choice=choices[shape],
+            choice=choices[common],
         )
-        for shape, number in cells.items()
+        for common, number in cells.items()
     )
 
 
@@ -426,11 +435,18 @@ def _costs(workload: BaseWorkload, cells: Iterable[Cell]) -> dict[_Shape, ModelC
 
 
 def _resource_needs(
-    study: Study, cells: Iterable[Cell], costs: Mapping[_Shape, ModelCost]
+    cells: Iterable[Cell],
+    costs: Mapping[_Shape, ModelCost],
+    trials: Mapping[_Shape, TrialResources],
 ) -> tuple[ResourceNeed, ...]:
-    parameters = {cell.model_size: costs[_shape(cell)].parameter_count for cell in cells}
-    needs = []
-    for size in sorted(parameters):
-        trial = study.resources.for_parameters(parameters[size])
-        needs.append(ResourceNeed(model_size=size, parameters=parameters[size], trial=trial))
-    return tuple(needs)
+    """Return what trials of every size hold, each time for the largest model that holds it."""
+    largest: dict[tuple[AxisValue, TrialResources], int] = {}
+    for shape in set(map(_shape, cells)):
+        size, _ = shape
+        need = size, trials[shape]
+        largest[need] = max(costs[shape].parameter_count, largest.get(need, 0))
+    needs = [
+        ResourceNeed(model_size=size, parameters=parameters, trial=trial)
+        for (size, trial), parameters in largest.items()
+    ]
+    return tuple(sorted(needs, key=attrgetter("model_size", "parameters")))

@@ -17,8 +17,9 @@ from orchestrator.planning import plan_study, refreshed
 from orchestrator.running.run import run_study
 from orchestrator.storage.store import Store
 from orchestrator.study_file.study import Study
+from tests.workloads.own_loops import SklearnDigits
 from workloads.axis import Axis, AxisKind
-from workloads.base import Data, Split
+from workloads.base import Data, ModelCost, Split
 from workloads.digits import Digits
 from workloads.training import TRAINING_VERSION
 from workloads.training.arithmetic import choose_arithmetic
@@ -148,6 +149,55 @@ def test_costs_are_those_of_each_cells_own_axes_in_any_order(pixels):
         for cell in plan.cells.values()
     )
     assert plan.training_flops == pytest.approx(flops)
+
+
+class Deep(SklearnDigits):
+    """A loop of its own whose model grows with an axis that its data do not know."""
+
+    name = "deep"
+    axes = (Axis(name="depth", kind=AxisKind.INTEGER, default=1, minimum=1, meaning="Layers."),)
+
+    def cost(self, size, axes):
+        parameters = 100 * size * axes["depth"]
+        return ModelCost(parameters, 2 * parameters)
+
+
+DEEP = """
+name: deep
+workload: deep
+seeds: 2
+grids:
+  all:
+    depth: DEPTHS
+    model_size: 10
+    batch_size: 16
+    learning_rate: 0.1
+    budget: {steps: 20}
+resources:
+  - {up_to_parameters: 5000, cpus: 1, gpus: 0}
+  - {cpus: 8, gpus: 0}
+"""
+
+
+@pytest.mark.parametrize("depths", ["[50, 2, 1]", "[1, 2, 50]"])
+def test_trials_hold_what_the_models_of_their_own_axes_need(depths, tmp_path):
+    study = Study.from_text(DEEP.replace("DEPTHS", depths), workload=Deep())
+    cpus = {1: 1, 2: 1, 50: 8}  # 1,000, 2,000 and 50,000 parameters
+    plan = plan_study(study)
+    for pack in plan.packs:
+        assert {cpus[dict(cell.workload_axes)["depth"]] for cell in pack.cells} == {
+            pack.resources.cpus
+        }
+    assert plan.cells_to_run == 6
+    needs = [(need.model_size, need.parameters, need.trial.cpus) for need in plan.resources]
+    assert needs == [(10, 2000, 1), (10, 50_000, 8)]
+    # A pack of all of them, saved before the rules were written, goes on in parts.
+    store = Store(tmp_path)
+    store.create()
+    store.write_checkpoint("0123456789abcdef", sorted(plan.cells), b"state")
+    again = plan_study(study, store).packs
+    assert [pack.resumes for pack in again] == ["0123456789abcdef"] * 2
+    assert {(pack.resources.cpus, len(pack.cells)) for pack in again} == {(1, 4), (8, 2)}
 
 
 def test_what_the_store_has_is_not_planned_again_and_time_is_predicted(study, tmp_path):
