@@ -53,8 +53,9 @@ def fit_interval_censored(design: Floats, lower: Floats, upper: Floats) -> Censo
     `upper`: (..., n). The leading dimensions broadcast, and all fits run at once.
 
     In γ = β/σ and θ = 1/σ the log-likelihood is concave, so that damped Newton steps find the
-    maximum wherever there is one. Raises `FitError` on NaN, on lower > upper, or on a design
-    that is not finite.
+    maximum wherever there is one. β is counted from least squares: bounds that are shifted by xc
+    shift it by c, and change nothing else. Raises `FitError` on NaN, on lower > upper, or on a
+    design that is not finite.
     Source: Olsen 1978, Econometrica 46(5); Burridge 1981, JRSS B 43(1) for intervals.
     """
     if not np.isfinite(design).all():
@@ -68,13 +69,18 @@ def fit_interval_censored(design: Floats, lower: Floats, upper: Floats) -> Censo
     size = np.sqrt((x**2).mean(axis=-2, keepdims=True))
     size[size == 0] = 1.0
     likelihood = _Likelihood(x / size, low, high)
-    parameters, settled = _maximize(likelihood)
+    start = likelihood.least_squares()
+    parameters, settled = _maximize(likelihood.about(start))
+    theta = parameters[:, -1:]
+    beta = start + parameters[:, :-1] / theta
+    # About the estimate γ is 0, and the information on it that on β/σ, wherever the bounds lie.
+    likelihood = likelihood.about(beta)
+    parameters = np.concatenate([np.zeros_like(beta), theta], axis=-1)
     identified = settled & (likelihood.information(parameters) > IDENTIFIED_INFORMATION)
-    theta = parameters[:, -1]
-    coefficients = parameters[:, :-1] / theta[:, None] / size[:, 0]
+    coefficients = np.where(identified[:, None], beta / size[:, 0], np.nan)
     return CensoredFits(
-        coefficients=np.where(identified[:, None], coefficients, np.nan).reshape(*batch, columns),
-        scale=np.where(identified, 1 / theta, np.nan).reshape(batch),
+        coefficients=coefficients.reshape(*batch, columns),
+        scale=np.where(identified, 1 / theta[:, 0], np.nan).reshape(batch),
         log_likelihood=likelihood.value(parameters).reshape(batch),
         identified=identified.reshape(batch),
     )
@@ -92,20 +98,31 @@ class _Likelihood:
         self.low_open, self.high_open = np.isneginf(lower), np.isposinf(upper)
         self.lower = np.where(self.low_open, 0.0, lower)
         self.upper = np.where(self.high_open, 0.0, upper)
+        self.says = ~(self.low_open & self.high_open)
+        finite = 2.0 - self.low_open - self.high_open
+        self.middle = (self.lower + self.upper) / np.maximum(finite, 1.0)
         self.v_low = np.concatenate([-x, self.lower[..., None]], axis=-1)
         self.v_high = np.concatenate([-x, self.upper[..., None]], axis=-1)
 
+    def about(self, beta: Floats) -> "_Likelihood":
+        """Return the likelihood of coefficients that are counted from the (k, p) `beta`."""
+        centre = np.einsum("knp,kp->kn", self.x, beta)
+        low, high = self.lower - centre, self.upper - centre
+        return _Likelihood(
+            self.x, np.where(self.low_open, -np.inf, low), np.where(self.high_open, np.inf, high)
+        )
+
+    def least_squares(self) -> Floats:
+        """Return (k, p) coefficients by least squares on midpoints and finite bounds."""
+        weighted = self.x * self.says[..., None]
+        return np.asarray(np.einsum("kpn,kn->kp", np.linalg.pinv(weighted), self.middle))
+
     def start(self) -> Floats:
-        """Return (k, p + 1) parameters from least squares on midpoints and finite bounds."""
-        says = ~(self.low_open & self.high_open)
-        bounds = 2.0 - self.low_open - self.high_open
-        middle = (self.lower + self.upper) / np.maximum(bounds, 1.0)
-        weighted = self.x * says[..., None]
-        beta = np.einsum("kpn,kn->kp", np.linalg.pinv(weighted), middle * says)
-        left = (middle - np.einsum("knp,kp->kn", self.x, beta)) * says
-        spread = np.sqrt((left**2).sum(axis=-1) / np.maximum(says.sum(axis=-1), 1))
-        theta = 1 / np.maximum(spread, 0.1)
-        return np.concatenate([beta * theta[:, None], theta[:, None]], axis=-1)
+        """Return (k, p + 1) parameters: γ = 0, and θ from the midpoints and finite bounds."""
+        spread = np.sqrt((self.middle**2).sum(axis=-1) / np.maximum(self.says.sum(axis=-1), 1))
+        phi = np.zeros((len(spread), self.x.shape[-1] + 1))
+        phi[:, -1] = 1 / np.maximum(spread, 0.1)
+        return phi
 
     def value(self, phi: Floats) -> Floats:
         """Return (k,) log-likelihoods."""

@@ -202,6 +202,21 @@ def test_copies_of_one_seed_are_no_evidence() -> None:
     assert "nothing is known of their noise" in law.reasons["momentum"]
 
 
+def test_examples_or_tokens_as_the_unit_give_the_same_verdicts_and_scores() -> None:
+    rng = np.random.default_rng(6)
+    whole = law_cells((1, 0, 0), noise=0.0005, rng=rng, levels=6, curve=lambda o: 0.1 + 0.02 * o**2)
+    cells = whole[(whole.train_examples == 2**14) & (whole.momentum == 0)]
+    tokens = cells.assign(
+        batch_size=1024 * cells.batch_size, train_examples=1024 * cells.train_examples
+    )
+    law, other = check_batch_size_law(cells), check_batch_size_law(tokens)
+    assert law.verdicts["learning_rate"] is Verdict.SUPPORTED
+    assert other.verdicts == law.verdicts
+    # a hundredth of an octave of residual magnifies the rounding of log2 of the batch sizes
+    pd.testing.assert_frame_equal(other.exponents, law.exponents, rtol=1e-8)
+    pd.testing.assert_frame_equal(other.rivals, law.rivals, rtol=1e-8)
+
+
 def test_a_fold_that_cannot_be_estimated_takes_the_intervals_and_is_named() -> None:
     law = check_batch_size_law(cells_of((1, 1, 1)))
     lower, upper = law.observations.lower.copy(), law.observations.upper.copy()
