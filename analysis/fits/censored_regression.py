@@ -156,7 +156,7 @@ class _Likelihood:
             curvature[:, :-1, -1],
             curvature[:, -1, -1],
         )
-        free = ~_scale_is_held(phi, slope) & (on_theta > 0)
+        free = ~(_scale_is_at_bound(phi) & (slope[:, -1] > 0)) & (on_theta > 0)
         share = np.where(free, 1 / np.where(free, on_theta, 1.0), 0.0)
         schur = on_gamma - share[:, None, None] * cross[:, :, None] * cross[:, None, :]
         return np.asarray(np.linalg.eigvalsh(schur)[:, 0], dtype=np.float64)
@@ -181,18 +181,16 @@ def _maximize(likelihood: _Likelihood) -> tuple[Floats, NDArray[np.bool_]]:
     """Return the (k, p + 1) parameters at the maximum and whether each fit settled there."""
     phi = likelihood.start()
     value = likelihood.value(phi)
-    identity = np.eye(phi.shape[-1])
     settled = np.zeros(len(phi), dtype=bool)
     for _ in range(MAXIMUM_STEPS):
         slope, curvature = likelihood.slope_and_curvature(phi)
-        held = _scale_is_held(phi, slope)
+        step = _newton_step(slope, curvature)
+        # By the step and not the slope: γ may take θ beyond its bound against its own slope.
+        held = _scale_is_at_bound(phi) & (step[:, -1] > 0)
         slope[held, -1] = 0.0
         curvature[held, -1, :] = curvature[held, :, -1] = 0.0
         curvature[held, -1, -1] = 1.0
-        ridge = 1e-12 * (1 + np.trace(curvature, axis1=1, axis2=2))
-        step = np.linalg.solve(curvature + ridge[:, None, None] * identity, slope[..., None])[
-            ..., 0
-        ]
+        step = _newton_step(slope, curvature)
         lost = phi[:, -1] < 1 / MAXIMUM_SCALE
         settled = ((slope * step).sum(axis=-1) < CONVERGED_DECREMENT) & ~lost
         if (settled | lost).all():
@@ -222,9 +220,14 @@ def _longest_step(theta: Floats, step: Floats) -> Floats:
     return np.minimum(1.0, room / np.maximum(np.abs(step), 1e-300))
 
 
-def _scale_is_held(phi: Floats, slope: Floats) -> NDArray[np.bool_]:
-    at_bound = phi[:, -1] >= (1 - 1e-9) / MINIMUM_SCALE
-    return np.asarray(at_bound & (slope[:, -1] > 0))
+def _newton_step(slope: Floats, curvature: Floats) -> Floats:
+    ridge = 1e-12 * (1 + np.trace(curvature, axis1=1, axis2=2))
+    regular = curvature + ridge[:, None, None] * np.eye(slope.shape[-1])
+    return np.asarray(np.linalg.solve(regular, slope[..., None])[..., 0])
+
+
+def _scale_is_at_bound(phi: Floats) -> NDArray[np.bool_]:
+    return np.asarray(phi[:, -1] >= (1 - 1e-9) / MINIMUM_SCALE)
 
 
 def _log_density(z: Floats) -> Floats:

@@ -135,6 +135,35 @@ def test_a_plane_through_every_point_is_found_with_the_smallest_scale() -> None:
     assert float(fit.scale) == pytest.approx(MINIMUM_SCALE)
 
 
+@pytest.mark.parametrize(("rows", "open_rows"), [(4, 2), (6, 3), (8, 3)])
+def test_at_the_smallest_scale_open_bounds_still_move_the_plane(rows: int, open_rows: int) -> None:
+    x = np.column_stack([np.ones(rows), np.arange(rows)])
+    y = x @ [3.0, 1.0]
+    is_open = np.arange(rows) >= rows - open_rows
+    lower = np.where(is_open, y[rows - open_rows] - MINIMUM_SCALE, y)
+    upper = np.where(is_open, np.inf, y)
+    fit = fit_interval_censored(x, lower, upper)
+    found = optimize.minimize(
+        lambda away: (
+            -log_likelihood_by_kind(
+                np.array([*([3.0, 1.0] + MINIMUM_SCALE * away), np.log(MINIMUM_SCALE)]),
+                x,
+                lower,
+                upper,
+            )
+        ),
+        np.zeros(2),
+        method="Nelder-Mead",
+        options={"xatol": 1e-7, "fatol": 1e-12},
+    )
+    assert fit.identified
+    assert float(fit.scale) == pytest.approx(MINIMUM_SCALE)
+    # Nelder-Mead stops at 1e-7 of the scale; Newton's decrement allows 1e-5 of it
+    np.testing.assert_allclose(
+        fit.coefficients, [3.0, 1.0] + MINIMUM_SCALE * found.x, atol=2e-5 * MINIMUM_SCALE
+    )
+
+
 @pytest.mark.parametrize(
     ("low_rows", "high_rows"),
     [
