@@ -105,7 +105,8 @@ class BatchSizeLaw:
     regime: Mapping[str, Any]
     """Where the study stands: groups by label, B/N, steps against 1/(1 - m)."""
     residual_octaves: float
-    """Standard deviation of B_opt about the law; NaN where there is no regression."""
+    """Standard deviation of B_opt about the law; NaN where there is no regression, or where it
+    passes through all that is known."""
     y: str
     """Column of the error."""
     form: BatchForm
@@ -172,10 +173,16 @@ class BatchSizeLaw:
                 f"Stability edge, {edge.attrs['distance_octaves']:.2g} octaves below the optimum "
                 f"(median): {_exponents_text(edge)}."
             )
-        if len(self.rivals):
-            scores = self.rivals["log_score"].dropna()
-            ranked = ", ".join(f"{name} {score:.2f}" for name, score in scores.items())
+        score = self.rivals["log_score"]
+        told = score.dropna()
+        if len(told):
+            ranked = ", ".join(f"{name} {score:.2f}" for name, score in told.items())
             said.append(f"Rivals by log score on left-out groups, the best first: {ranked}.")
+        if len(told) < len(score):
+            said.append(
+                "Rivals without a log score, as without some group there is no regression, or it "
+                f"meets all others and has no residual: {', '.join(score.index[score.isna()])}."
+            )
         return said
 
     def _judgements(self) -> list[str]:
@@ -186,9 +193,10 @@ class BatchSizeLaw:
         return [f"{', '.join(names)}: {sentence}" for sentence, names in said.items()]
 
     def _residual(self) -> str:
-        if math.isnan(self.residual_octaves):
-            return "no regression"
         vertices = int(self.optima["log2_optimum"].notna().sum())
+        if math.isnan(self.residual_octaves):
+            passes = self.peaks["exponent"].notna().any()
+            return f"none, through {vertices} vertices" if passes else "no regression"
         return f"{self.residual_octaves:.2g} octaves, {vertices} vertices"
 
     def _repr_html_(self) -> str:

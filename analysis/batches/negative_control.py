@@ -13,6 +13,7 @@ from analysis.batches.factors import FACTORS
 from analysis.batches.law_judgement import Estimator
 from analysis.batches.peak_regression import (
     PeakObservations,
+    PeakRegression,
     evidence,
     regress_peaks,
     regress_relabelled,
@@ -41,7 +42,8 @@ class PermutationControl:
     supported_share: float
     """Share of permutations in which the factor was supported; at most .01 is allowed."""
     observed_residual_octaves: float
-    """Standard deviation of B_opt about the law with the true labels."""
+    """Standard deviation of B_opt about the law with the true labels; 0 where that passes through
+    all that is known."""
     permuted_residual_octaves: float
     """1st percentile of that over the permutations."""
     passed: bool
@@ -56,8 +58,8 @@ def permutation_control(
 
     Labels are shuffled over groups, and the regression, its jackknife and the verdict are made
     again. The optima, which know nothing of the labels, are those of the law, in every fold. A
-    permutation that admits no regression counts as a residual of 0, so that a control that
-    could not be run does not pass.
+    regression that passes through all that is known has a residual of 0, and a permutation that
+    admits none counts as one, so that a control that could not be run does not pass.
 
     Raises `FitError` for an unknown factor, fewer than 100 permutations (the 1st percentile
     would be the smallest), a law that is judged by its collapse, or one whose own regression
@@ -86,7 +88,7 @@ def permutation_control(
         for draw, of, regression in zip(draws, shuffled, regress_relabelled(shuffled), strict=True):
             judgement = judge_factor(evidence(of, regression, index), margin=law.margin)
             supported += judgement.verdict is Verdict.SUPPORTED
-            residuals[draw] = np.nan_to_num(regression.residual_octaves, nan=0.0)
+            residuals[draw] = _residual(regression)
     threshold = float(np.percentile(residuals, RESIDUAL_PERCENTILE))
     share = supported / permutations
     return PermutationControl(
@@ -94,11 +96,15 @@ def permutation_control(
         permutations=permutations,
         seed=seed,
         supported_share=share,
-        observed_residual_octaves=observed.residual_octaves,
+        observed_residual_octaves=_residual(observed),
         permuted_residual_octaves=threshold,
         passed=share <= MAXIMUM_SUPPORTED_SHARE
-        and observed.residual_octaves < threshold * (1 - ROUNDING),
+        and _residual(observed) < threshold * (1 - ROUNDING),
     )
+
+
+def _residual(regression: PeakRegression) -> float:
+    return float(np.nan_to_num(regression.residual_octaves, nan=0.0))
 
 
 def _shuffled(

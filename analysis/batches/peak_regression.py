@@ -59,7 +59,8 @@ class PeakRegression:
     covariance: Floats
     """(3, 3) jackknife covariance; infinite where a fold could not be estimated."""
     residual_octaves: float
-    """Standard deviation of B_opt about the law, in octaves."""
+    """Standard deviation of B_opt about the law, in octaves; NaN without a regression, and where it
+    passes through all that is known, which leaves nothing to estimate the deviation from."""
     variance_inflation: Floats
     """(3,) infinite for a factor that does not vary or is collinear."""
     failure: str
@@ -85,8 +86,9 @@ def regress_relabelled(relabelled: Sequence[PeakObservations]) -> list[PeakRegre
         centred = varied - varied.mean(axis=1, keepdims=True)
         design = np.concatenate([np.ones((*centred.shape[:2], 1)), centred], axis=2)
         fits = fit_interval_censored(design[:, None], *bounds)
+        residual = np.where(fits.at_minimum, np.nan, fits.scale)
         for row, place in enumerate(places):
-            fit = fits.coefficients[row], fits.scale[row, 0], fits.identified[row]
+            fit = fits.coefficients[row], residual[row, 0], fits.identified[row]
             regressions[place] = _regression(relabelled[place], used, *fit)
     return [regressions[place] for place in range(len(relabelled))]
 
@@ -95,7 +97,7 @@ def _regression(
     observations: PeakObservations,
     used: tuple[int, ...],
     coefficients: Floats,
-    scale: float,
+    residual: float,
     identified: NDArray[np.bool_],
 ) -> PeakRegression:
     """Return what the folds' (S + 1, 1 + used) coefficients say of the three factors."""
@@ -112,7 +114,7 @@ def _regression(
             levels, estimated = _levels(observations, factor)
             if estimated < min(3, levels):  # bounds alone made the slope, and no seed moves them
                 covariance[factor, :] = covariance[:, factor] = np.inf
-    return PeakRegression(exponents, covariance, float(scale), inflation, failure)
+    return PeakRegression(exponents, covariance, float(residual), inflation, failure)
 
 
 def evidence(observations: PeakObservations, regression: PeakRegression, factor: int) -> Evidence:

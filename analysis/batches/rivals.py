@@ -28,13 +28,15 @@ RIVALS = {
 
 
 def rank_rivals(observations: PeakObservations) -> pd.DataFrame:
-    """Return the rivals and the freely fitted law, the best first.
+    """Return the rivals and the freely fitted law, the best first and those without a score last.
 
     Each group's optimum is foretold by a regression of the others. `log_score`: mean over groups of
     the log density of an optimum that is known, or of the log probability of its interval; the
-    larger the better. `error_octaves`: root mean square over the known ones. Columns also
-    `learning_rate`, `train_examples`, `momentum`: the exponents, NaN where the groups vary no such
-    factor and for the free law, which has others in every fold. Empty without 3 informative groups.
+    larger the better; NaN where a regression of the others is not identified, or passes through all
+    of them, which leaves no residual to judge a miss by. `error_octaves`: root mean square over the
+    known ones. Columns also `learning_rate`, `train_examples`, `momentum`: the exponents, NaN where
+    the groups vary no such factor and for the free law, which has others in every fold. Empty
+    without 3 informative groups.
     """
     informative = np.flatnonzero(observations.informative)
     lower, upper = observations.lower[0, informative], observations.upper[0, informative]
@@ -76,6 +78,7 @@ def _foretell(design: Floats, lower: Floats, upper: Floats) -> list[tuple[float,
     exact = lower == upper
     density = -0.5 * low**2 - 0.5 * np.log(2 * np.pi) - np.log(fits.scale)
     score = np.where(exact, density, _log_probability(low, high)).mean(axis=1)
+    score[fits.at_minimum.any(axis=1)] = np.nan
     squared = np.where(exact, (np.where(exact, lower, 0.0) - foretold) ** 2, 0.0).sum(axis=1)
     with np.errstate(invalid="ignore"):
         error = np.sqrt(squared / exact.sum(axis=1))

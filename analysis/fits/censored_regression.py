@@ -43,6 +43,9 @@ class CensoredFits:
     """(...) at the estimate; densities for exact observations, probabilities for intervals."""
     identified: NDArray[np.bool_]
     """(...) whether the likelihood has one finite maximum."""
+    at_minimum: NDArray[np.bool_]
+    """(...) whether the scale is `MINIMUM_SCALE`: the coefficients pass through all that is known,
+    and scale and log-likelihood are made by that bound and not by the data."""
 
 
 def fit_interval_censored(design: Floats, lower: Floats, upper: Floats) -> CensoredFits:
@@ -83,6 +86,7 @@ def fit_interval_censored(design: Floats, lower: Floats, upper: Floats) -> Censo
         scale=np.where(identified, 1 / theta[:, 0], np.nan).reshape(batch),
         log_likelihood=likelihood.value(parameters).reshape(batch),
         identified=identified.reshape(batch),
+        at_minimum=(identified & _scale_is_at_bound(parameters)).reshape(batch),
     )
 
 

@@ -202,10 +202,15 @@ def test_copies_of_one_seed_are_no_evidence() -> None:
     assert "nothing is known of their noise" in law.reasons["momentum"]
 
 
-def test_examples_or_tokens_as_the_unit_give_the_same_verdicts_and_scores() -> None:
+def one_factor(noise: float = 0.0) -> pd.DataFrame:
+    """6 rates of parabolas: without noise the vertices are on a line."""
     rng = np.random.default_rng(6)
-    whole = law_cells((1, 0, 0), noise=0.0005, rng=rng, levels=6, curve=lambda o: 0.1 + 0.02 * o**2)
-    cells = whole[(whole.train_examples == 2**14) & (whole.momentum == 0)]
+    cells = law_cells((1, 0, 0), noise=noise, rng=rng, levels=6, curve=lambda o: 0.1 + 0.02 * o**2)
+    return cells[(cells.train_examples == 2**14) & (cells.momentum == 0)]
+
+
+def test_examples_or_tokens_as_the_unit_give_the_same_verdicts_and_scores() -> None:
+    cells = one_factor(noise=0.0005)
     tokens = cells.assign(
         batch_size=1024 * cells.batch_size, train_examples=1024 * cells.train_examples
     )
@@ -420,6 +425,32 @@ def test_a_law_without_a_regression_has_no_residual_in_its_summary() -> None:
     text = str(check_batch_size_law(cells.assign(validation_error=0.3)).summary())
     assert "no regression" in text
     assert "nan octaves" not in text
+
+
+def test_a_law_through_every_vertex_has_no_residual_and_no_score() -> None:
+    law = check_batch_size_law(one_factor())
+    assert law.exponents.exponent["learning_rate"] == pytest.approx(1, abs=1e-6)
+    assert np.isnan(law.residual_octaves)
+    assert law.to_dict()["residual_octaves"] is None
+    # what passes through the others foretells each, and has no scale to judge the miss by
+    right = law.rivals.loc[["εN/(1-m)", "ε/(1-m)", "ε", "free"]]
+    assert right.log_score.isna().all()
+    np.testing.assert_allclose(right.error_octaves, 0, atol=1e-6)
+    wrong = law.rivals.loc[["√(εN/(1-m))", "constant"]]
+    assert np.isfinite(wrong.log_score).all()
+    text = str(law.summary())
+    assert "none, through 6 vertices" in text
+    assert "nan" not in text
+    unscored = " ".join(text[text.index("Rivals without a log score") :].split())
+    assert "has no residual: εN/(1-m), ε/(1-m), ε, free." in unscored
+    assert "Rivals by log" not in str(replace(law, rivals=right).summary())
+
+
+def test_a_control_of_a_law_through_every_vertex_starts_from_no_residual() -> None:
+    # seeds differ by millionths of an octave, and a thousandth is the smallest scale
+    control = permutation_control(check_batch_size_law(one_factor(1e-6)), "learning_rate")
+    assert control.observed_residual_octaves == 0
+    assert control.permuted_residual_octaves > 0.1
 
 
 def test_the_dictionary_is_strict_json_and_names_every_cell() -> None:
