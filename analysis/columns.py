@@ -47,6 +47,9 @@ GENERALIZATION_GAP = "generalization_gap"
 VALIDATION_EVALUATIONS = "validation_evaluations"
 WORKLOAD_METRICS = "workload_metrics"
 
+ERROR_RATES = (VALIDATION_ERROR, BEST_VALIDATION_ERROR, TEST_ERROR, TRAIN_ERROR)
+"""Shares of wrong examples, to which `chance_error` refers."""
+
 PACK_ID = "pack_id"
 PACKED_CELLS = "packed_cells"
 ARITHMETIC = "arithmetic"

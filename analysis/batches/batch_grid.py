@@ -80,7 +80,7 @@ def arrange_batch_grid(
     batch_size: str,
     train_examples: str,
     seed: str,
-    chance_error: str | float,
+    chance_error: str | float | None,
 ) -> BatchGrid:
     """Arrange `cells` into a `BatchGrid`.
 
@@ -89,7 +89,8 @@ def arrange_batch_grid(
     The latter by a fixed rule: while a (seed, group, batch size) is missing, drop the seed or
     the (group, batch size) with the largest share missing, the batch size on a tie.
 
-    `chance_error`: a number, or a column; where the table lacks that column, its largest error.
+    `chance_error`: a number, or a column; None is the column `chance_error` where y is an error
+    rate, to which it refers. Where there is no such column, the largest error of the table.
     Raises `FitError` on missing columns, values out of range, repeated runs, empty tables, and a
     `weight_decay` that varies and is not in `by`.
     """
@@ -260,8 +261,10 @@ def _complete_block(have: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray
 
 
 def _chance(
-    table: pd.DataFrame, chance_error: str | float, y: str, group: NDArray[np.intp]
+    table: pd.DataFrame, chance_error: str | float | None, y: str, group: NDArray[np.intp]
 ) -> Floats:
+    if chance_error is None:
+        chance_error = columns.CHANCE_ERROR if y in columns.ERROR_RATES else float(table[y].max())
     if isinstance(chance_error, str):
         if chance_error in table and table[chance_error].notna().any():
             known = _numbers(table[chance_error])

@@ -247,7 +247,7 @@ def check_batch_size_law(
     momentum: str = columns.MOMENTUM,
     batch_size: str = columns.BATCH_SIZE,
     seed: str = columns.SEED,
-    chance_error: str | float = columns.CHANCE_ERROR,
+    chance_error: str | float | None = None,
     form: BatchForm = "B",
     estimator: Estimator | str = Estimator.PEAKS,
     held_fixed: str | None = None,
@@ -276,7 +276,8 @@ def check_batch_size_law(
         momentum: column of m in [0, 1).
         batch_size: column of B >= 1.
         seed: column of the replicate, shared across batch sizes and groups.
-        chance_error: a column or a number; the table's largest error where the column is absent.
+        chance_error: a column or a number; by default the column `chance_error` where y is one of
+            the store's error rates. The table's largest y where the column is absent, or y another.
         form: "B", or "B/(1-B/N)" for every batch size.
         estimator: "peaks" or "collapse": which of them is judged.
         held_fixed: what all cells have alike, one of `regime.POLICIES`: "steps", "cumulative

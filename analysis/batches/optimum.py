@@ -124,7 +124,7 @@ def optimal_batch_sizes(
     batch_size: str = columns.BATCH_SIZE,
     train_examples: str = columns.TRAIN_EXAMPLES,
     seed: str = columns.SEED,
-    chance_error: str | float = columns.CHANCE_ERROR,
+    chance_error: str | float | None = None,
     form: BatchForm = "B",
     alpha: float = ALPHA,
 ) -> pd.DataFrame:
@@ -156,7 +156,8 @@ def optimal_batch_sizes(
         batch_size: column of B, examples per step.
         train_examples: column of N; runs with B >= N are excluded.
         seed: column of the replicate, shared across batch sizes.
-        chance_error: a column or a number; the table's largest error where the column is absent.
+        chance_error: a column or a number; by default the column `chance_error` where y is one of
+            the store's error rates. The table's largest y where the column is absent, or y another.
         form: "B", or "B/(1-B/N)" for every batch size; all columns log2_… are in this form.
         alpha: level at which a batch size counts as worse.
 

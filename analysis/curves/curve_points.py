@@ -32,10 +32,6 @@ HELD_OUT_EXAMPLES = {
 }
 """Which column counts the examples that an error was measured on."""
 
-ERROR_RATES = (*HELD_OUT_EXAMPLES, columns.TRAIN_ERROR)
-"""Columns of the store that hold shares of wrong examples, to which `chance_error` refers."""
-
-
 SEEDS_TO_CHOOSE = 3
 """Each fold of the jackknife drops one seed, scores another, and needs one more to choose by."""
 
@@ -243,7 +239,7 @@ def _log_error(
     """Return log error; of a zero, log((k + ½)/(n + 1)) with k = 0 wrong of n examples."""
     if (error < 0).any():
         raise FitError(f"{y} has negative values (lowest {error.min():g}); errors are 0 or above.")
-    counted = y in ERROR_RATES or not np.isnan(examples).all()
+    counted = y in columns.ERROR_RATES or not np.isnan(examples).all()
     if counted and (error > 1).any():
         raise FitError(f"{y} reaches {error.max():g}, but a share of wrong examples is at most 1.")
     zero = error == 0
@@ -260,7 +256,7 @@ def _chance(cells: pd.DataFrame, y: str, chance_error: float | None) -> float | 
         if not 0 < chance_error < np.inf:
             raise FitError(f"chance_error is {chance_error}; it must be positive and finite.")
         return chance_error
-    if y not in ERROR_RATES or columns.CHANCE_ERROR not in cells:
+    if y not in columns.ERROR_RATES or columns.CHANCE_ERROR not in cells:
         return None
     values = cells[columns.CHANCE_ERROR].dropna().unique()
     if len(values) > 1:

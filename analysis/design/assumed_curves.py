@@ -141,7 +141,7 @@ def curves_of_pilot(
     pilot: pd.DataFrame,
     *,
     y: str = columns.VALIDATION_ERROR,
-    chance_error: str | float = columns.CHANCE_ERROR,
+    chance_error: str | float | None = None,
 ) -> AssumedCurves:
     """Return curves like those of a pilot's table, under the store's names of columns.
 

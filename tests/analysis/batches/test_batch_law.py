@@ -463,6 +463,24 @@ def test_the_dictionary_is_strict_json_and_names_every_cell() -> None:
     assert again["n_cells"] == len(again["cell_ids"]) == 16 * 8 * 5
 
 
+def test_the_chance_error_of_the_table_does_not_speak_of_losses() -> None:
+    # a bowl of .02 at 3.2, far above any chance error
+    cells = cells_of((1, 1, 1), noise=0.0008)
+    losses = cells.assign(validation_loss=3.18 + 0.2 * cells.validation_error)
+    law = check_batch_size_law(losses, y="validation_loss")
+    pd.testing.assert_frame_equal(
+        law.exponents,
+        check_batch_size_law(losses.drop(columns="chance_error"), y="validation_loss").exponents,
+    )
+    assert law.verdicts["joint"] is Verdict.SUPPORTED
+    np.testing.assert_allclose(law.exponents.exponent, 1, atol=0.03)
+    named = losses.rename(columns={"validation_error": "own"})
+    pd.testing.assert_frame_equal(
+        check_batch_size_law(named, y="own", chance_error="chance_error").exponents,
+        check_batch_size_law(cells).exponents,
+    )
+
+
 def test_a_weight_decay_that_moves_with_a_factor_is_not_taken_for_it() -> None:
     cells = cells_of((1, 1, 1))
     quiet = cells.assign(weight_decay=np.where(cells.learning_rate > 0.1, 0.01, 0.0))
