@@ -14,24 +14,16 @@ from numpy.typing import NDArray
 
 from analysis import columns
 from analysis.errors import FitError
+from analysis.mixed_settings import SETTINGS, refuse_mixed
 
 __all__ = ["BatchGrid", "arrange_batch_grid"]
 
 Floats = NDArray[np.float64]
 
-SETTINGS = (
-    columns.WORKLOAD,
-    columns.WORKLOAD_VERSION,
-    columns.MODEL_SIZE,
-    columns.DATASET_FRACTION,
-    columns.BUDGET,
-    columns.STEPS,
-    columns.OPTIMIZER,
-    columns.LEARNING_RATE_SCHEDULE,
-    columns.BATCH_SIZE_SCHEDULE,
-    columns.WORKLOAD_AXES,
-)
+AXES = (columns.MODEL_SIZE, columns.DATASET_FRACTION, columns.BUDGET, columns.STEPS)
 """Columns that tell apart two runs of one group, batch size and seed."""
+MOVES_OPTIMUM = "where it varies, the optimum may move with it"
+NAME_IN_BY = "name it in `by` of optimal_batch_sizes"
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +83,8 @@ def arrange_batch_grid(
 
     `chance_error`: a number, or a column; None is the column `chance_error` where y is an error
     rate, to which it refers. Where there is no such column, the largest error of the table.
-    Raises `FitError` on missing columns, values out of range, repeated runs, empty tables, and a
-    `weight_decay` that varies and is not in `by`.
+    Raises `FitError` on missing columns, values out of range, repeated runs, empty tables, and
+    where workload, model size or one of `SETTINGS` varies and is not in `by`.
     """
     table = _checked(cells, y, by, batch_size, train_examples, seed)
     reason = pd.Series("", index=table.index)
@@ -112,11 +104,14 @@ def arrange_batch_grid(
             f"{y!r} is missing or infinite in {int(missing.sum())} of {len(kept)} runs. A "
             "diverged run has no loss; use an error column, where it stands at chance."
         )
-    _refuse_mixed_decays(kept, by)
+    held = (columns.WORKLOAD, columns.WORKLOAD_VERSION, *SETTINGS)
+    refuse_mixed(kept, held, by, MOVES_OPTIMUM, NAME_IN_BY)
     group, groups = _factorize(kept, list(by))
     column, pairs = _factorize(kept.assign(_group=group), ["_group", batch_size])
     seed_code, seed_labels = pd.factorize(kept[seed], sort=True)
     _refuse_repeats(kept, seed_code, column, [*by, batch_size, seed])
+    if columns.PARAMETER_COUNT not in by:
+        refuse_mixed(kept, [columns.MODEL_SIZE], by, MOVES_OPTIMUM, NAME_IN_BY)
     have = np.zeros((len(seed_labels), len(pairs)), dtype=bool)
     have[seed_code, column] = True
     seeds_kept, columns_kept = _complete_block(have)
@@ -217,19 +212,6 @@ def _factorize(table: pd.DataFrame, names: list[str]) -> tuple[NDArray[np.intp],
     return codes, distinct.reset_index(drop=True)
 
 
-def _refuse_mixed_decays(table: pd.DataFrame, by: Sequence[str]) -> None:
-    """Refuse weight decays that differ even where no run repeats, as where each B has its own."""
-    if columns.WEIGHT_DECAY in by or columns.WEIGHT_DECAY not in table:
-        return
-    decays = table[columns.WEIGHT_DECAY].unique()
-    if len(decays) > 1:
-        raise FitError(
-            f"'weight_decay' has the values {', '.join(map(str, decays))}; where it varies, the "
-            "optimum may move with it. Filter to one, such as "
-            f"cells[cells.weight_decay == {decays[0]}], or name it in `by` of optimal_batch_sizes."
-        )
-
-
 def _refuse_repeats(
     table: pd.DataFrame, seeds: NDArray[np.intp], pairs: NDArray[np.intp], key: list[str]
 ) -> None:
@@ -239,7 +221,7 @@ def _refuse_repeats(
         return
     first = table[(place == place[repeated].iloc[0]).to_numpy()]
     where = ", ".join(f"{name} {first[name].iloc[0]}" for name in dict.fromkeys(key))
-    differ = [name for name in SETTINGS if name in table and first[name].nunique() > 1]
+    differ = [name for name in AXES if name in table and first[name].nunique() > 1]
     remedy = f"They differ in {', '.join(differ)}: filter to one." if differ else "Drop repeats."
     raise FitError(f"{len(first)} rows have {where}; one is allowed. {remedy}")
 

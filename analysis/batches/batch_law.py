@@ -268,8 +268,8 @@ def check_batch_size_law(
     cannot be estimated, no exponent has an interval, and the reason names the seed.
 
     Args:
-        cells: one row per run, with the final-step error; diverged runs at chance. A column
-            `weight_decay`, where there is one, holds one value.
+        cells: one row per run, with the final-step error; diverged runs at chance. Of workload,
+            model size, optimizer, schedules, weight decay and the workload's axes one value each.
         y: column of the error.
         learning_rate: column of ε > 0.
         train_examples: column of N >= 1; runs with B >= N are excluded.

@@ -152,7 +152,7 @@ def optimal_batch_sizes(
     Args:
         cells: one row per run, with the final-step error; diverged runs at chance.
         y: column of the error. The best along training erases the effect of the batch size.
-        by: columns that make a group.
+        by: columns that make a group; what else a run is set by (see `mixed_settings`) is one.
         batch_size: column of B, examples per step.
         train_examples: column of N; runs with B >= N are excluded.
         seed: column of the replicate, shared across batch sizes.

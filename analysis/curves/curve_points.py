@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from analysis import columns
 from analysis.curves.envelope import Envelope, candidates, cross_fit
 from analysis.errors import FitError
+from analysis.mixed_settings import SETTINGS, refuse_mixed
 
 __all__ = ["CurvePoints", "Region", "curve_points"]
 
@@ -31,6 +32,8 @@ HELD_OUT_EXAMPLES = {
     columns.TEST_ERROR: columns.TEST_EXAMPLES,
 }
 """Which column counts the examples that an error was measured on."""
+
+OR_NAMED = "name it in `choose` (the best at each size), `curves` or `group` (each by itself)"
 
 SEEDS_TO_CHOOSE = 3
 """Each fold of the jackknife drops one seed, scores another, and needs one more to choose by."""
@@ -98,8 +101,12 @@ def curve_points(
     choose: Sequence[str],
     chance_error: float | None,
     validation_examples: int | None,
+    named: Sequence[str] = (),
 ) -> CurvePoints:
-    """Return the points of the learning curve of `y` against `x`; see `fit_power_law`."""
+    """Return the points of the learning curve of `y` against `x`; see `fit_power_law`.
+
+    `named`: settings that may vary beside those of `choose`, as `x` stands for them.
+    """
     _check(cells, [x, y, *choose, *([] if seed is None else [seed])])
     error = _numbers(cells, y)
     size = _numbers(cells, x)
@@ -114,6 +121,7 @@ def curve_points(
     choice_index, choices = _codes(cells, choose)
     place = (size_index, choice_index, seed_index)
     _refuse_duplicates(cells, pd.DataFrame(dict(enumerate(place))), [x, *choose], seed)
+    refuse_mixed(cells, SETTINGS, [x, *choose, *named], "one curve needs one", OR_NAMED)
     shape = (len(sizes), len(choices), len(seeds))
     logs, errors = np.full(shape, np.nan), np.full(shape, np.nan)
     logs[place], errors[place] = log_error, error
@@ -187,7 +195,7 @@ def _check(cells: pd.DataFrame, keys: Sequence[str]) -> None:
             "scaling-study run --retry-failed, or leave them out: cells[cells.status != 'failed']."
         )
     for name in (columns.WORKLOAD, columns.WORKLOAD_VERSION):
-        if name in cells and len(values := cells[name].unique()) > 1:
+        if name in cells and len(values := cells[name].unique().tolist()) > 1:
             raise FitError(
                 f"The table mixes {name} {', '.join(map(repr, values))}; one curve needs one. "
                 f"Select it first: cells[cells.{name} == {values[0]!r}]."

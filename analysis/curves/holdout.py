@@ -92,6 +92,7 @@ def observe(
         choose=choose,
         chance_error=chance_error,
         validation_examples=validation_examples,
+        named=x,
     )
     without: list[int | None] = [None]
     if len(points.seeds) > 1:

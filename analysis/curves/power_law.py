@@ -333,7 +333,8 @@ def fit_power_law(
 
     Raises:
         FitError: fewer than 4 usable sizes, fewer than 2 seeds for an interval, several rows of one
-            size, seed and choice, missing or non-finite numbers, or a mixture of workloads.
+            size, seed and choice, missing or non-finite numbers, a mixture of workloads, or of
+            optimizers, schedules, weight decays or axes of the workload that `choose` lacks.
     """
     law = curve_form(form)
     ci = None if ci is None else _member(IntervalMethod, ci, "ci")
