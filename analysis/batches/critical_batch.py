@@ -338,8 +338,9 @@ def _misses(steps: StepsToTarget, theta: Array) -> bool:
     left = scores - means[:, None]
     left = left - np.nanmean(left, axis=0)
     batch_sizes, seeds = scores.shape
-    freedom = int(np.isfinite(scores).sum()) - batch_sizes - seeds + 1
-    noise = float(np.nansum(left**2)) / freedom / seeds
+    runs = np.isfinite(scores).sum(axis=1)
+    freedom = int(runs.sum()) - batch_sizes - seeds + 1
+    noise = float(np.nansum(left**2)) / freedom * float((1 / runs).mean())
     off = means - log_steps_at(theta[None], np.log(steps.batch_size))[0]
     misfit = float(off @ off) / (batch_sizes - 2)
     if misfit < 1e-18:  # Rounding.

@@ -131,8 +131,9 @@ def _open_ends(log_size: Array, log_error: Array, allowed: float) -> Array:
 def _noise(points: CurvePoints, parameters: int, loss: float) -> tuple[float, int]:
     """Return the variance of a point's mean log error, and its degrees of freedom.
 
-    From what seeds and sizes leave unexplained, as a shift of a seed's whole curve does not blur
-    its shape; for a single seed, from the misfit of the curve.
+    The mean over points, which may have unequal numbers of seeds. From what seeds and sizes leave
+    unexplained, as a shift of a seed's whole curve does not blur its shape; for a single seed, from
+    the misfit of the curve.
     """
     scores = points.envelope.log_error
     sizes, seeds = scores.shape
@@ -141,8 +142,9 @@ def _noise(points: CurvePoints, parameters: int, loss: float) -> tuple[float, in
         return loss / freedom, freedom
     left = scores - np.nanmean(scores, axis=1, keepdims=True)
     left = left - np.nanmean(left, axis=0)
-    freedom = int((~np.isnan(scores)).sum()) - sizes - seeds + 1
-    variance = float(np.nansum(left**2)) / freedom / seeds
+    runs = (~np.isnan(scores)).sum(axis=1)
+    freedom = int(runs.sum()) - sizes - seeds + 1
+    variance = float(np.nansum(left**2)) / freedom * float((1 / runs).mean())
     return variance + float(points.binomial_variance.mean()), freedom
 
 
