@@ -33,6 +33,7 @@ from scipy.special import fdtrc
 from analysis import columns
 from analysis.batches.steps_curve import StepsToTarget, fit_steps, log_steps_at, steps_bounds
 from analysis.errors import FitError
+from analysis.fits.seed_noise import seed_noise
 from analysis.json_values import json_value
 from analysis.summary_table import Summary
 
@@ -334,18 +335,15 @@ def _status(steps: StepsToTarget, theta: Array) -> CriticalBatchStatus:
 
 def _misses(steps: StepsToTarget, theta: Array) -> bool:
     """Return whether the means lie off the curve by more than seeds do from their shifted means."""
-    scores, means = steps.log_steps, steps.means[0]
-    left = scores - means[:, None]
-    left = left - np.nanmean(left, axis=0)
-    batch_sizes, seeds = scores.shape
-    runs = np.isfinite(scores).sum(axis=1)
-    freedom = int(runs.sum()) - batch_sizes - seeds + 1
-    noise = float(np.nansum(left**2)) / freedom * float((1 / runs).mean())
+    means = steps.means[0]
+    between_runs, freedom = seed_noise(steps.log_steps)
+    noise = between_runs * float((1 / np.isfinite(steps.log_steps).sum(axis=1)).mean())
     off = means - log_steps_at(theta[None], np.log(steps.batch_size))[0]
-    misfit = float(off @ off) / (batch_sizes - 2)
+    upper = len(means) - 2
+    misfit = float(off @ off) / upper
     if misfit < 1e-18:  # Rounding.
         return False
-    return noise == 0 or bool(fdtrc(batch_sizes - 2, freedom, misfit / noise) < MISFIT_LEVEL)
+    return noise == 0 or bool(fdtrc(upper, freedom, misfit / noise) < MISFIT_LEVEL)
 
 
 def _bounds(steps: StepsToTarget, level: float) -> Array:

@@ -10,6 +10,7 @@ from analysis.curves.least_squares import EXPONENT_LIMIT, Array, fit_curves
 from analysis.fits.fit_covariance import CONDITION_LIMIT, condition_of, inverse_information
 from analysis.fits.fitting import FormFits
 from analysis.fits.jackknife import Jackknife
+from analysis.fits.seed_noise import seed_noise
 from analysis.forms.base import Form
 
 __all__ = ["FitStatus", "fit_status", "form_status"]
@@ -131,20 +132,15 @@ def _open_ends(log_size: Array, log_error: Array, allowed: float) -> Array:
 def _noise(points: CurvePoints, parameters: int, loss: float) -> tuple[float, int]:
     """Return the variance of a point's mean log error, and its degrees of freedom.
 
-    The mean over points, which may have unequal numbers of seeds. From what seeds and sizes leave
-    unexplained, as a shift of a seed's whole curve does not blur its shape; for a single seed, from
-    the misfit of the curve.
+    The mean over points, which may have unequal numbers of seeds. From `seed_noise`, as a shift of
+    a seed's whole curve does not blur its shape; for a single seed, from the misfit of the curve.
     """
     scores = points.envelope.log_error
-    sizes, seeds = scores.shape
     if len(points.seeds) < 2:
-        freedom = sizes - parameters
+        freedom = len(scores) - parameters
         return loss / freedom, freedom
-    left = scores - np.nanmean(scores, axis=1, keepdims=True)
-    left = left - np.nanmean(left, axis=0)
-    runs = (~np.isnan(scores)).sum(axis=1)
-    freedom = int(runs.sum()) - sizes - seeds + 1
-    variance = float(np.nansum(left**2)) / freedom * float((1 / runs).mean())
+    between_runs, freedom = seed_noise(scores)
+    variance = between_runs * float((1 / (~np.isnan(scores)).sum(axis=1)).mean())
     return variance + float(points.binomial_variance.mean()), freedom
 
 

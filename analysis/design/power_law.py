@@ -17,6 +17,7 @@ from analysis.curves.curve_points import BINOMIAL_ERRORS, PLATEAU
 from analysis.curves.power_law import LEVEL, PowerLawFit
 from analysis.design.limits import PowerLawLimits, power_law_limits
 from analysis.errors import FitError
+from analysis.fits.seed_noise import seed_noise
 from analysis.json_values import json_value
 from analysis.summary_table import Summary
 
@@ -197,10 +198,7 @@ def curve_of_pilot(fit: PowerLawFit) -> AssumedCurve:
     scores = fit.curve.envelope.log_error
     if scores.shape[1] < 2:
         raise FitError("The pilot's learning curve has 1 seed and shows no noise; train another.")
-    left = scores - np.nanmean(scores, axis=1, keepdims=True)
-    left = left - np.nanmean(left, axis=0)
-    freedom = int(np.isfinite(scores).sum()) - sum(scores.shape) + 1
-    noise = math.sqrt(float(np.nansum(left**2)) / freedom)
+    noise = math.sqrt(seed_noise(scores)[0])
     return AssumedCurve(fit.alpha, fit.beta, fit.gamma, noise)
 
 

@@ -192,6 +192,15 @@ def test_more_seeds_at_some_batch_sizes_do_not_make_a_right_curve_a_poor_fit():
     assert (fit.status == CriticalBatchStatus.POOR_FIT).sum() <= 1
 
 
+@pytest.mark.parametrize("shared", [0, 1])
+def test_a_right_curve_is_no_poor_fit_where_batch_sizes_share_few_seeds(shared):
+    seeds = 2 if shared else 5
+    cells = noisy(seeds=seeds)
+    place = cells["batch_size"].rank(method="dense").astype(int)
+    cells["seed"] += (seeds - shared) * place  # {0, 1}, {1, 2}, …, or numbers of runs
+    assert fit_curve(cells, seed="seed").status["all"] is CriticalBatchStatus.CONVERGED
+
+
 def test_groups_are_fitted_each_on_its_own():
     parts = [noisy(3).assign(model=name, task=1) for name in ("b", "a")]
     parts[1]["steps"] *= 2

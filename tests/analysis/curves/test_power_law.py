@@ -438,6 +438,17 @@ def test_more_seeds_at_some_sizes_do_not_make_a_right_curve_a_poor_fit():
     assert statuses.count(FitStatus.POOR_FIT) <= 1
 
 
+@pytest.mark.parametrize("shared", [0, 1])
+def test_a_right_curve_is_no_poor_fit_where_sizes_share_few_seeds(shared):
+    seeds = 2 if shared else 5
+    cells = noisy(gamma=0.0, seeds=seeds)
+    place = cells["train_examples"].rank(method="dense").astype(int)
+    cells["seed"] += (seeds - shared) * place  # {0, 1}, {1, 2}, …, or numbers of runs
+    for form in ("M1", "M2"):
+        fit = fit_power_law(cells, form=form, ci=None)
+        assert fit.status in (FitStatus.CONVERGED, FitStatus.FLOOR_AT_ZERO)
+
+
 def test_a_floor_at_its_bound_is_said():
     assert fit_power_law(noisy(gamma=0.0, rng=8)).status is FitStatus.FLOOR_AT_ZERO
 

@@ -369,6 +369,17 @@ def test_a_pilot_curve_gives_its_exponents_and_noise():
     assert found.noise == pytest.approx(0.05, rel=0.15)  # 152 degrees of freedom: ±6 %
 
 
+def test_a_pilot_whose_runs_all_have_their_own_seed_shows_its_noise():
+    log_error = np.log(3 * SIZES**-0.35)[:, None] + 0.05 * np.random.default_rng(4).normal(
+        size=(9, 20)
+    )
+    cells = pd.DataFrame(
+        {"m": np.repeat(SIZES, 20), "seed": range(180), "error": np.exp(log_error).ravel()}
+    )
+    found = curve_of_pilot(fit_power_law(cells, x="m", y="error", ci=None))
+    assert found.noise == pytest.approx(0.05, rel=0.15)  # 171 degrees of freedom: ±5 %
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
