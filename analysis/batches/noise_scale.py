@@ -147,6 +147,11 @@ def gradient_noise_scale(
     names = [squared_norm, batch_size, replicate]
     if missing := [name for name in names if name not in table]:
         raise FitError(f"No column {missing[0]!r}. Columns here: {', '.join(map(str, table))}.")
+    for name in (batch_size, replicate):
+        if nulls := int(table[name].isna().sum()):
+            raise FitError(
+                f"{nulls} of {len(table)} rows have no {name}. Drop or complete them first."
+            )
     norms = table[squared_norm].to_numpy(dtype=float)
     if not (np.isfinite(norms) & (norms >= 0)).all():
         raise FitError(f"{squared_norm} has values that are missing, infinite or negative.")

@@ -23,6 +23,7 @@ from analysis.curves.holdout import (
     forecast,
     observe,
     predict_held_out,
+    refuse_missing,
     scores,
 )
 from analysis.errors import FitError
@@ -249,8 +250,7 @@ def _check(
     if isinstance(curves, str):
         raise FitError(f"curves is {curves!r}; pass column names, such as ({curves!r},).")
     wanted = [*x, *curves, *([] if training is None else [training])]
-    if missing := [name for name in wanted if name not in cells]:
-        raise FitError(f"No column {missing[0]!r}. Columns here: {', '.join(map(str, cells))}.")
+    refuse_missing(cells, wanted)
     if len(x) > 1 and training is None:
         raise FitError(
             "Rolling over size needs one column x. For several, name with `training` the column "

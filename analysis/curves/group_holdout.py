@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import columns
-from analysis.curves.holdout import Observations, chosen_forms, observe
+from analysis.curves.holdout import Observations, chosen_forms, observe, refuse_missing
 from analysis.errors import FitError
 from analysis.fits.fitting import fit_form
 from analysis.forms.base import Form
@@ -108,14 +108,13 @@ def leave_one_group_out(
         validation_examples: as in `fit_power_law`.
 
     Raises:
-        FitError: fewer than 3 groups, too few points for a form without one of them, and what
-            `fit_power_law` refuses.
+        FitError: fewer than 3 groups with points, rows without a group, too few points for a form
+            without one of them, and what `fit_power_law` refuses.
     """
     x = (x,) if isinstance(x, str) else tuple(x)
     chosen = chosen_forms(forms, len(x))
-    if group not in cells:
-        raise FitError(f"No column {group!r}. Columns here: {', '.join(map(str, cells))}.")
-    parts = {
+    refuse_missing(cells, [group])
+    groups = {
         name: observe(
             part,
             x,
@@ -127,15 +126,20 @@ def leave_one_group_out(
         )
         for name, part in cells.groupby(group, sort=True, observed=True)
     }
+    parts = {name: part for name, part in groups.items() if len(part.x)}
+    unusable = [str(name) for name in groups if name not in parts]
     if len(parts) < MIN_GROUPS:
-        raise FitError(f"{group!r} has {len(parts)} groups; at least {MIN_GROUPS} are needed.")
+        without = f" with a point to fit (none in {', '.join(unusable)})" if unusable else ""
+        raise FitError(
+            f"{group!r} has {len(parts)} groups{without}; at least {MIN_GROUPS} are needed."
+        )
     predictions = pd.concat(
         [_predictions(form, parts, group, x) for form in chosen], ignore_index=True
     )
     by_group = _by_group(predictions, group)
     table = _form_table(by_group, chosen, group)
     best = str(table.sort_values("parameters", kind="stable")["rmse"].idxmin())
-    why = (sentence for part in parts.values() for sentence in part.why)
+    why = (sentence for part in groups.values() for sentence in part.why)
     return GroupHoldout(
         group=group,
         x=x,

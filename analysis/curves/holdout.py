@@ -29,6 +29,7 @@ __all__ = [
     "observe",
     "pooled_spread",
     "predict_held_out",
+    "refuse_missing",
     "scores",
 ]
 
@@ -78,10 +79,9 @@ def observe(
     validation_examples: int | None,
 ) -> Observations:
     """Return the points of a table by the rules of `fit_power_law`: one each distinct x."""
-    if missing := [name for name in x if name not in cells]:
-        raise FitError(f"No column {missing[0]!r}. Columns here: {', '.join(map(str, cells))}.")
     name, values = x[0], cells
     if len(x) > 1:
+        refuse_missing(cells, x)
         codes = cells.groupby(list(x), sort=True).ngroup()
         name, values = _POINT, cells.assign(**{_POINT: codes + 1.0})
     points = curve_points(
@@ -110,6 +110,17 @@ def observe(
         n_cells=points.n_cells,
         why=tuple(f"{name} {row[name]:g} not used: {row['why']}." for _, row in out.iterrows()),
     )
+
+
+def refuse_missing(cells: pd.DataFrame, names: Sequence[str]) -> None:
+    """Raise `FitError` where a column is missing, or a row has none of its values."""
+    if missing := [name for name in names if name not in cells]:
+        raise FitError(f"No column {missing[0]!r}. Columns here: {', '.join(map(str, cells))}.")
+    for name in names:
+        if nulls := int(cells[name].isna().sum()):
+            raise FitError(
+                f"{nulls} of {len(cells)} rows have no {name}. Drop or complete them first."
+            )
 
 
 def _values(cells: pd.DataFrame, name: str, x: Sequence[str], points: Array) -> Array:

@@ -102,6 +102,8 @@ def test_no_gradient_is_seldom_called_one():
         (lambda t: t[t["seed"] == 0], "at least 2 values of seed; there is 1"),
         (lambda t: t.drop(index=0), "seed 0 has one batch size only"),
         (lambda t: t.assign(squared_gradient_norm=-1.0), "missing, infinite or negative"),
+        (lambda t: t.assign(seed=t["seed"].mask(t["seed"] == 0)), "2 of 10 rows have no seed"),
+        (lambda t: t.assign(batch_size=t["batch_size"].where(t.index > 0)), "1 of 10 rows have no"),
         (lambda t: t.drop(columns="seed"), "No column 'seed'. Columns here: batch_size, sq"),
     ],
 )

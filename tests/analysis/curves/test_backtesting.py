@@ -286,6 +286,9 @@ def test_what_cannot_be_backtested_is_refused() -> None:
         backtest(table, y="error", forms=("Chinchilla",))
     with pytest.raises(FitError, match="No column 'kind'"):
         backtest(table, y="error", curves=("kind",))
+    tasks = table.assign(task=np.where(table["seed"] == 0, None, "digits"))
+    with pytest.raises(FitError, match="rows have no task"):
+        backtest(tasks, y="error", curves=("task",))
     with pytest.raises(FitError, match="must be 0 or 1"):
         backtest(table.assign(fit=table["seed"] % 2), y="error", training="fit")
     with pytest.raises(FitError, match="level is 2"):

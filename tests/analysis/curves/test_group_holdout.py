@@ -78,6 +78,16 @@ def test_forms_of_two_variables_take_two_columns() -> None:
     assert len(told.predictions) == 60
 
 
+def test_a_group_without_a_point_to_fit_is_no_group() -> None:
+    table = cells({"a": 2.0, "b": 2.0, "c": 2.0, "d": 2.0})
+    table.loc[table["task"] == "d", "best_validation_error"] = 0.9
+    told = leave_one_group_out(table, "task", chance_error=0.9)
+    assert set(told.by_group["task"]) == {"a", "b", "c"}
+    assert any("chance" in note for note in told.notes)
+    with pytest.raises(FitError, match=r"2 groups with a point to fit \(none in d\); at least 3"):
+        leave_one_group_out(table[table["task"] != "c"], "task", chance_error=0.9)
+
+
 def test_the_result_is_printable_and_strict_json() -> None:
     told = leave_one_group_out(cells({"a": 2.0, "b": 2.3, "c": 1.8}), "task")
     assert json.loads(json.dumps(told.to_dict(), allow_nan=False))["group"] == "task"
@@ -91,5 +101,8 @@ def test_what_cannot_be_left_out_is_refused() -> None:
         leave_one_group_out(table, "task")
     with pytest.raises(FitError, match="No column 'kind'"):
         leave_one_group_out(table, "kind")
+    missing = cells({"a": 2.0, "b": 2.3, "c": 1.8, "d": 2.0}).replace({"task": {"d": None}})
+    with pytest.raises(FitError, match="21 of 84 rows have no task"):
+        leave_one_group_out(missing, "task")
     with pytest.raises(FitError, match="variables N, D"):
         leave_one_group_out(table, "task", forms=("Chinchilla",))
