@@ -37,7 +37,8 @@ class Reach(StrEnum):
     NOT_FALLING = "not falling: the fitted error does not fall with size"
     BELOW_FLOOR = "below the floor: under this form no amount of data reaches the target"
     MAYBE_NEVER = "unbounded: the floor may lie above the target, by its interval or in a fold"
-    EXTRAPOLATED = "extrapolated beyond the sizes fitted"
+    EXTRAPOLATED = "extrapolated upwards, above the largest size fitted"
+    EXTRAPOLATED_DOWN = "extrapolated downwards, below the smallest size fitted"
     MEASURED = "within the sizes fitted"
 
 
@@ -137,11 +138,11 @@ def data_for_error(fit: PowerLawFit, target: float, level: float = LEVEL) -> Dat
             "An interval is part of the answer, and this fit has none. Fit with at least 2 seeds "
             "and ci='jackknife'."
         )
-    largest = float(fit.curve.size.max())
+    smallest, largest = float(fit.curve.size.min()), float(fit.curve.size.max())
     folds = _log_sizes(np.vstack([fit.theta, fit.folds]), math.log(target))
     ends = folds[:1] if fit.form == "M1" else _at_floor_bounds(fit, math.log(target), level)
-    status = _reach(fit, folds, ends, math.log(largest))
-    if status in (Reach.EXTRAPOLATED, Reach.MEASURED):
+    status = _reach(fit, folds, ends, math.log(smallest), math.log(largest))
+    if status in (Reach.EXTRAPOLATED, Reach.EXTRAPOLATED_DOWN, Reach.MEASURED):
         lower, upper = _jackknife_bounds(fit, folds, level)
         lower, upper = min(lower, _exp(ends.min())), max(upper, _exp(ends.max()))
     else:
@@ -198,7 +199,9 @@ def _at_floor_bounds(fit: PowerLawFit, log_target: float, level: float) -> Array
     return _log_sizes(theta, log_target)
 
 
-def _reach(fit: PowerLawFit, folds: Array, ends: Array, log_largest: float) -> Reach:
+def _reach(
+    fit: PowerLawFit, folds: Array, ends: Array, log_smallest: float, log_largest: float
+) -> Reach:
     if not fit.identified:
         return Reach.UNIDENTIFIED
     if fit.beta >= 0:
@@ -207,7 +210,9 @@ def _reach(fit: PowerLawFit, folds: Array, ends: Array, log_largest: float) -> R
         return Reach.BELOW_FLOOR
     if np.isinf(folds).any() or np.isinf(ends).any():
         return Reach.MAYBE_NEVER
-    return Reach.EXTRAPOLATED if folds[0] > log_largest else Reach.MEASURED
+    if folds[0] > log_largest:
+        return Reach.EXTRAPOLATED
+    return Reach.EXTRAPOLATED_DOWN if folds[0] < log_smallest else Reach.MEASURED
 
 
 def _jackknife_bounds(fit: PowerLawFit, folds: Array, level: float) -> tuple[float, float]:

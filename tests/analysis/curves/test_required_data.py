@@ -61,6 +61,17 @@ def test_the_inverse_returns_the_size_that_has_the_target_error() -> None:
     assert answer.multiple == pytest.approx(5e4 / SIZES[-1])
 
 
+@pytest.mark.parametrize(
+    ("times", "status"), [(0.3, Reach.EXTRAPOLATED_DOWN), (3.0, Reach.MEASURED)]
+)
+def test_a_size_below_the_smallest_is_extrapolated_too(times: float, status: Reach) -> None:
+    fit = noisy_fit(-0.3, 0.0, form="M1")
+    answer = data_for_error(fit, float(fit.predict(times * SIZES[0])))
+    assert answer.status is status
+    assert 0 < answer.lower < times * SIZES[0] < answer.upper
+    assert ("below the smallest size fitted" in str(answer.summary())) == (times < 1)
+
+
 def test_without_floor_the_interval_is_the_jackknife_of_the_ratio() -> None:
     fit = noisy_fit(-0.3, 0.0, form="M1")
     answer = data_for_error(fit, 0.05)
