@@ -75,9 +75,11 @@ def _regions(fit: PowerLawFit) -> CurveRegions | None:
 def _frame(table: pd.DataFrame, lines: pd.DataFrame) -> tuple[float, float]:
     """Return the errors of the frame: bars, curve, and of its band what is not far from them.
 
-    A band without use would squeeze the points to a line.
+    A band without use would squeeze the points to a line. Of the bars, what is above 0: a cell
+    without an error has no place on a log axis.
     """
-    drawn = np.concatenate([table[["lower", "upper"]].to_numpy().ravel(), lines["error"]])
+    bars = table[["error", "lower", "upper"]].to_numpy().ravel()
+    drawn = np.concatenate([bars[bars > 0], lines["error"]])
     low, high = float(drawn.min()), float(drawn.max())
     band = lines[["lower", "upper"]].to_numpy()
     band = np.clip(band[np.isfinite(band)], low / 3, high * 2)
@@ -117,7 +119,8 @@ def _curve_panel(
             .mark_line(color=LINE, strokeWidth=2, strokeDash=dash, clip=True)
             .encode(x=x, y=y)
         )
-    return alt.layer(*layers, *_points(fit, table, x, y)).properties(width=WIDTH - 100, height=320)
+    points = _points(fit, table, x, y, _frame(table, lines)[0])
+    return alt.layer(*layers, *points).properties(width=WIDTH - 100, height=320)
 
 
 def _region_layer(regions: pd.DataFrame, axis: dict[str, Any]) -> Any:
@@ -141,7 +144,9 @@ def _region_layer(regions: pd.DataFrame, axis: dict[str, Any]) -> Any:
     )
 
 
-def _points(fit: PowerLawFit, table: pd.DataFrame, x: alt.X, y: alt.Y) -> list[Any]:
+def _points(fit: PowerLawFit, table: pd.DataFrame, x: alt.X, y: alt.Y, lowest: float) -> list[Any]:
+    """Return bars and points; a bar from an error of 0 begins at the frame's `lowest`."""
+    bars = alt.Chart(inline_data(table.assign(**table[["lower", "upper"]].clip(lower=lowest))))
     named = table.assign(points=np.where(table["used"], *KINDS))
     points = alt.Chart(inline_data(named))
     legend = None if table["used"].all() else alt.Legend(title=None, orient="top")
@@ -156,7 +161,7 @@ def _points(fit: PowerLawFit, table: pd.DataFrame, x: alt.X, y: alt.Y) -> list[A
     shape = alt.Scale(domain=list(KINDS), range=["circle", "diamond"])
     fill = alt.Scale(domain=list(KINDS), range=[INK, "#ffffff"])
     return [
-        points.mark_rule(color=INK, opacity=0.7).encode(x=x, y=alt.Y("lower:Q"), y2="upper:Q"),
+        bars.mark_rule(color=INK, opacity=0.7).encode(x=x, y=alt.Y("lower:Q"), y2="upper:Q"),
         points.mark_point(color=INK, size=55, strokeWidth=1.5, opacity=1).encode(
             x=x,
             y=y,

@@ -15,6 +15,8 @@ from tests.analysis.stores import cell_rows, learning_curve_cells
 DIGITS = 1e-5
 """Relative tolerance of numbers in a chart, which are rounded to six significant digits."""
 
+ERROR = "best_validation_error"
+
 
 @pytest.fixture(scope="module")
 def curve_cells():
@@ -46,6 +48,18 @@ def curves():
         "profile": (learning_curve_cells(), {"ci": "profile", "choose": ()}),
         "one seed": (learning_curve_cells(seeds=1), {"ci": None}),
     }
+
+
+def test_a_cell_without_an_error_is_drawn_inside_the_frame():
+    cells = learning_curve_cells().assign(validation_examples=1000)
+    largest = cells["train_examples"] == cells["train_examples"].max()
+    lonely = cells[~largest | (cells["seed"] == cells["seed"].min())].copy()
+    lonely.loc[lonely["train_examples"] == cells["train_examples"].max(), ERROR] = 0.0
+    fit = fit_power_law(lonely)
+    spec = spec_of(learning_curve_chart(fit, lonely))
+    points = next(table for table in tables(spec) if "points" in table)
+    assert points["error"].min() == pytest.approx(0.5 / 1001, rel=DIGITS)
+    assert misplaced(spec) == []
 
 
 @pytest.mark.parametrize("kind", curves())
