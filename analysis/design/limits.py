@@ -190,7 +190,9 @@ class PowerLawLimits:
 
     @property
     def decades(self) -> float:
-        """log₁₀ of the largest over the smallest size."""
+        """log₁₀ of the largest over the smallest size; 0 where there is none."""
+        if not self.sizes:
+            return 0.0
         return float(np.log10(max(self.sizes) / min(self.sizes)))
 
     def sentences(self) -> tuple[str, ...]:

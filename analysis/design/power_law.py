@@ -66,17 +66,17 @@ class PowerLawDesign:
 
     def sentences(self) -> tuple[str, ...]:
         """Return what the study can and cannot decide, with the figures."""
-        limits = self.limits.sentences()
+        out = ", ".join(f"{size:g}" for size in self.left_out)
+        left_out = [f"Sizes {out} would be left out: {BY_CHANCE_EXCLUDED}."] if out else []
+        limits = (*self.limits.sentences(), *left_out)
         if not self.sets:
             return limits
         alpha, beta, gamma = self.curve
         width = f"{self.width:.2g}" if math.isfinite(self.width) else "infinite"
         examples = self.validation_examples
         held_out = "" if examples is None else f", measured on {examples:,} examples"
-        out = ", ".join(f"{size:g}" for size in self.left_out)
         return (
             *limits,
-            *([f"Sizes {out} would be left out: {BY_CHANCE_EXCLUDED}."] if out else []),
             f"With β = {beta:.3g}, the interval of β would be bounded in {self.bounded:.0%} of "
             f"studies and exclude 0 in {self.excludes_zero:.0%}; its median width is {width}.",
             f"A forecast under these assumptions, not a promise: ε = {alpha:.3g} m^{beta:.3g} + "
@@ -164,6 +164,8 @@ def power_law_design(
         FitError: a value that is not allowed.
     """
     _check(sizes, seeds, alpha, beta, gamma, noise, sets)
+    if chance_error is not None and not 0 < chance_error < math.inf:
+        raise FitError(f"`chance_error` is {chance_error!r}; allowed: a number above 0, or None.")
     size = np.array(sorted({float(value) for value in sizes}))
     error = alpha * size**beta + gamma
     used = error <= PLATEAU * (math.inf if chance_error is None else chance_error)

@@ -331,6 +331,16 @@ def test_sizes_at_chance_are_left_out_of_the_forecast():
     assert "would be left out" in " ".join(design.sentences())
 
 
+def test_a_curve_of_which_no_size_is_below_chance_is_answered():
+    flat = {"alpha": 5.0, "beta": -0.01, "gamma": 0.1, "noise": 0.02}
+    design = power_law_design([100, 1e3, 1e4, 1e5], 5, **flat, chance_error=0.9)
+    said = " ".join(design.sentences())
+    assert "cannot bound β of ε(m) = α m^β + γ: there are 0 sizes; at least 4" in said
+    assert "Sizes 100, 1000, 10000, 100000 would be left out: mean error above 0.9 of" in said
+    assert "there are 0 sizes" in str(design.summary())
+    json.dumps(design.to_dict(), allow_nan=False)
+
+
 @pytest.mark.parametrize(
     ("sizes", "seeds", "choose", "said"),
     [
@@ -388,6 +398,7 @@ def test_a_pilot_whose_runs_all_have_their_own_seed_shows_its_noise():
         ({"beta": np.nan}, "`beta`"),
         ({"gamma": -0.1}, "`gamma`"),
         ({"sets": 0}, "`sets`"),
+        ({"chance_error": np.nan}, "`chance_error` is nan"),
     ],
 )
 def test_curves_that_are_not_allowed_are_refused(change, said):
