@@ -192,10 +192,12 @@ def _numbers(values: "pd.Series[float]", *, missing_allowed: bool = False) -> "p
     """Return `values` as floats of 12 significant digits, so that 0.1 * 3 and 0.3 agree."""
     numbers = pd.to_numeric(values, errors="coerce").astype(np.float64)
     bad = numbers.isna() & values.notna() if missing_allowed else ~np.isfinite(numbers)
+    if not pd.api.types.is_numeric_dtype(values):
+        bad |= np.array([isinstance(value, str) for value in values])
     if bad.any():
         raise FitError(
             f"{values.name!r} is {values[bad].iloc[0]} in {int(bad.sum())} rows; "
-            "allowed: finite numbers."
+            "allowed: finite numbers, not as text."
         )
     if missing_allowed:
         return numbers.where(np.isfinite(numbers))
@@ -252,7 +254,7 @@ def _chance(
             known = _numbers(table[chance_error])
         else:
             known = pd.Series(table[y].max(), index=table.index)
-    elif np.isfinite(chance_error):
+    elif np.isfinite(np.array(chance_error, dtype=float)):  # None is no number
         known = pd.Series(float(chance_error), index=table.index)
     else:
         raise FitError(f"`chance_error` is {chance_error!r}; pass a column or a finite number.")

@@ -213,6 +213,8 @@ def fit_critical_batch_size(
     """
     groups_by = (by,) if isinstance(by, str) else tuple(by)
     _check(table, [steps, batch_size, *groups_by, *([] if seed is None else [seed])])
+    if table.empty:
+        raise FitError("The table has no rows; check the study or filter that made it.")
     if not (overhead > 0 and 0 <= base_batch_size < np.inf):
         raise FitError(
             f"overhead is {overhead} and base_batch_size {base_batch_size}; the first must be "

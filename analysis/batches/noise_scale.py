@@ -152,6 +152,9 @@ def gradient_noise_scale(
             raise FitError(
                 f"{nulls} of {len(table)} rows have no {name}. Drop or complete them first."
             )
+    for name in (squared_norm, batch_size):
+        if not pd.api.types.is_numeric_dtype(table[name]):
+            raise FitError(f"Column {name!r} is of type {table[name].dtype}; numbers are needed.")
     norms = table[squared_norm].to_numpy(dtype=float)
     if not (np.isfinite(norms) & (norms >= 0)).all():
         raise FitError(f"{squared_norm} has values that are missing, infinite or negative.")

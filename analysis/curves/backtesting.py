@@ -184,7 +184,7 @@ def backtest(
     """
     x = (x,) if isinstance(x, str) else tuple(x)
     chosen = chosen_forms(forms, len(x))
-    _check(cells, x, curves, training, level)
+    _check(cells, x, curves, training, level, most_splits)
     choose = _choices(cells, x, curves) if choose is None else choose
     plans = []
     for key, part in _parts(cells, curves):
@@ -245,7 +245,12 @@ class _Curve:
 
 
 def _check(
-    cells: pd.DataFrame, x: Sequence[str], curves: Sequence[str], training: str | None, level: float
+    cells: pd.DataFrame,
+    x: Sequence[str],
+    curves: Sequence[str],
+    training: str | None,
+    level: float,
+    most_splits: int,
 ) -> None:
     if isinstance(curves, str):
         raise FitError(f"curves is {curves!r}; pass column names, such as ({curves!r},).")
@@ -258,6 +263,8 @@ def _check(
         )
     if not 0 < level < 1:
         raise FitError(f"level is {level}; it must lie between 0 and 1, such as 0.9.")
+    if most_splits < 1:
+        raise FitError(f"most_splits is {most_splits}; it must be at least 1.")
 
 
 def _choices(cells: pd.DataFrame, x: Sequence[str], curves: Sequence[str]) -> tuple[str, ...]:

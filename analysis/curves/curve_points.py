@@ -275,8 +275,11 @@ def _chance(cells: pd.DataFrame, y: str, chance_error: float | None) -> float | 
 def _codes(
     cells: pd.DataFrame, names: Sequence[str]
 ) -> tuple[NDArray[np.intp], list[tuple[object, ...]]]:
-    """Return (rows,) codes of the combinations of `names`, and the combinations in order."""
-    if not names:
+    """Return (rows,) codes of the combinations of `names`, and the combinations in order.
+
+    Without names, and without rows, there is one combination, of nothing.
+    """
+    if not names or cells.empty:
         return np.zeros(len(cells), dtype=np.intp), [()]
     coded = [pd.factorize(cells[name], sort=True) for name in names]
     rows = np.stack([codes for codes, _ in coded], axis=1)

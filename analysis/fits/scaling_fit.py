@@ -29,7 +29,7 @@ from analysis.fits.fitting import (
 )
 from analysis.fits.jackknife import Jackknife
 from analysis.fits.profile_likelihood import profile_intervals
-from analysis.fits.scaling_rows import ScalingRows, scaling_rows
+from analysis.fits.scaling_rows import ScalingRows, numbers, scaling_rows
 from analysis.fits.scaling_status import ScalingStatus, scaling_status
 from analysis.forms import Form, find_form
 from analysis.forms.base import Array
@@ -125,8 +125,10 @@ class FitResult:
 
     def predict(self, x: pd.DataFrame | ArrayLike) -> NDArray[np.float64]:
         """Return predictions at a table with the columns `x`, or at (n, v) or (n,) values."""
-        values = x[list(self.x)].to_numpy(float) if isinstance(x, pd.DataFrame) else np.asarray(x)
-        points = np.asarray(values, dtype=float)
+        if isinstance(x, pd.DataFrame):
+            points = np.stack([numbers(x, name) for name in self.x], axis=1)
+        else:
+            points = np.asarray(x, dtype=float)
         points = points.reshape(-1, 1) if len(self.x) == 1 else np.atleast_2d(points)
         if points.shape[1] != len(self.x):
             raise FitError(

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from analysis.errors import FitError
 from analysis.forms.base import Array, Form
 
-__all__ = ["ScalingRows", "scaling_rows"]
+__all__ = ["ScalingRows", "numbers", "scaling_rows"]
 
 DECADE = 10.0
 COLLINEAR = 0.999
@@ -87,11 +87,18 @@ def _check_columns(table: pd.DataFrame, x: Sequence[str], y: str, form: Form) ->
         raise FitError(f"No column {missing[0]!r}. Columns here: {', '.join(map(str, table))}.")
 
 
-def _positive_numbers(table: pd.DataFrame, name: str) -> Array:
+def numbers(table: pd.DataFrame, name: str) -> Array:
+    """Return (n,) values of a column, NaN where missing; `FitError` where it holds no numbers."""
+    if name not in table:
+        raise FitError(f"No column {name!r}. Columns here: {', '.join(map(str, table))}.")
     column = table[name]
     if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
         raise FitError(f"Column {name!r} is of type {column.dtype}; numbers are needed.")
-    values = column.to_numpy(dtype=float, na_value=np.nan)
+    return np.asarray(column.to_numpy(dtype=float, na_value=np.nan))
+
+
+def _positive_numbers(table: pd.DataFrame, name: str) -> Array:
+    values = numbers(table, name)
     if bad := int((~np.isfinite(values)).sum()):
         raise FitError(
             f"{bad} of {len(values)} rows have no finite {name}. Leave them out yourself, such as "
@@ -111,7 +118,10 @@ def _weights(table: pd.DataFrame, weights: str | ArrayLike | None) -> Array:
             f"No column {weights!r} for weights. Columns here: {', '.join(map(str, table))}."
         )
     given = table[weights] if isinstance(weights, str) else weights
-    values = np.ones(len(table)) if given is None else np.asarray(given, dtype=float)
+    try:
+        values = np.ones(len(table)) if given is None else np.asarray(given, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise FitError(f"weights must be numbers, and one is not: {error}.") from error
     if values.shape != (len(table),):
         raise FitError(f"weights have the shape {values.shape}; the table has {len(table)} rows.")
     if not (np.isfinite(values) & (values >= 0)).all():

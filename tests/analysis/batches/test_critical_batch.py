@@ -234,6 +234,7 @@ def test_a_fit_becomes_strict_json():
         (lambda t: t.assign(steps="many"), {}, "numbers are needed"),
         (lambda t: t.drop(index=[1, 2, 3, 4]), {}, "batch_size 8 has one seed only"),
         (lambda t: t, {"steps": "updates"}, "No column 'updates'. Columns here: batch_size, seed"),
+        (lambda t: t.assign(model=1).iloc[:0], {"by": "model"}, "The table has no rows"),
         (lambda t: t, {"by": "seed"}, "must be different columns"),
         (lambda t: t, {"overhead": 0}, "overhead is 0"),
     ],

@@ -104,6 +104,8 @@ def test_no_gradient_is_seldom_called_one():
         (lambda t: t.assign(squared_gradient_norm=-1.0), "missing, infinite or negative"),
         (lambda t: t.assign(seed=t["seed"].mask(t["seed"] == 0)), "2 of 10 rows have no seed"),
         (lambda t: t.assign(batch_size=t["batch_size"].where(t.index > 0)), "1 of 10 rows have no"),
+        (lambda t: t.assign(squared_gradient_norm="4"), "'squared_gradient_norm' is of type"),
+        (lambda t: t.assign(batch_size=t["batch_size"].astype(str)), "'batch_size' is of type"),
         (lambda t: t.drop(columns="seed"), "No column 'seed'. Columns here: batch_size, sq"),
     ],
 )

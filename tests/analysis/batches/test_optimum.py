@@ -336,6 +336,12 @@ GOOD = one_group(noisy(0.1 + 0.01 * (np.log2(GRID) - 4) ** 2), GRID)
         (GOOD, {"by": "learning_rate"}, "pass the names"),
         (GOOD, {"by": ()}, "pass the names"),
         (GOOD.assign(batch_size="many"), {}, "'batch_size' is many in 50 rows"),
+        (
+            GOOD.assign(batch_size=GOOD.batch_size.astype(str)),
+            {},
+            "'batch_size' is .* in 50 rows; allowed: finite numbers, not as text",
+        ),
+        (GOOD.assign(train_examples="4096"), {}, "'train_examples' is 4096 in 50 rows"),
         (GOOD.assign(batch_size=0), {}, "'batch_size' is 0 .* at least 1"),
         (GOOD.assign(learning_rate=np.inf), {}, "'learning_rate' is inf"),
         (GOOD.assign(validation_error=np.nan), {}, "missing or infinite in 50 of 50"),
@@ -368,6 +374,7 @@ GOOD = one_group(noisy(0.1 + 0.01 * (np.log2(GRID) - 4) ** 2), GRID)
         (GOOD, {"form": "B/N"}, "`form` is 'B/N'; allowed"),
         (GOOD, {"alpha": 0.0}, "`alpha` is 0.0"),
         (GOOD, {"chance_error": np.nan}, "`chance_error` is nan"),
+        (GOOD, {"chance_error": None}, "`chance_error` is None"),
         (
             GOOD.assign(train_examples=1000 + GOOD.seed),
             {"by": ("learning_rate", "momentum")},

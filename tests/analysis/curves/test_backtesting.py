@@ -289,6 +289,8 @@ def test_what_cannot_be_backtested_is_refused() -> None:
     tasks = table.assign(task=np.where(table["seed"] == 0, None, "digits"))
     with pytest.raises(FitError, match="rows have no task"):
         backtest(tasks, y="error", curves=("task",))
+    with pytest.raises(FitError, match="most_splits is 0"):
+        backtest(table, y="error", most_splits=0)
     with pytest.raises(FitError, match="must be 0 or 1"):
         backtest(table.assign(fit=table["seed"] % 2), y="error", training="fit")
     with pytest.raises(FitError, match="level is 2"):

@@ -202,6 +202,8 @@ def test_what_cannot_be_fitted_is_refused() -> None:
     table = cells(np.arange(5.0, 13), rng)
     with pytest.raises(FitError, match="3 are needed"):
         fit_model_size_law(table[table["train_examples"] < 300])
+    with pytest.raises(FitError, match="0 shards of train_examples can be used"):
+        fit_model_size_law(table.iloc[:0])
     with pytest.raises(FitError, match="Seed 2 is missing"):
         fit_model_size_law(table[(table["seed"] != 2) | (table["train_examples"] > 300)])
     with pytest.raises(FitError, match="seeds"):

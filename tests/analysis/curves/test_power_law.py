@@ -529,6 +529,7 @@ def drop_sizes(cells):
         (lambda c: c.assign(chance_error=0.1), {}, "Left out were 50: mean error above 0.9"),
         (lambda c: c[c["seed"] == 0], {}, "at least 2 seeds"),
         (lambda c: c.iloc[:0], {}, "0 distinct values"),
+        (lambda c: c.assign(model_size=1).iloc[:0], {}, "0 distinct values"),
         (lambda c: pd.concat([c, c.iloc[:1]]), {}, "2 rows have train_examples=50, seed=0"),
         (lambda c: c, {"y": "loss"}, "No column 'loss'. Columns here: train_examples, seed"),
         (lambda c: c, {"form": "M9"}, "Unknown form 'M9'. Available: 'M1', 'M2'"),

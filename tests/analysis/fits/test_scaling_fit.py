@@ -275,6 +275,7 @@ def test_summary_and_json_state_what_the_numbers_rest_on():
         (lambda t: t, {"ci": "bootstrap", "rng": 0, "draws": 1}, "draws is 1"),
         (lambda t: t, {"ci": "profile", "loss": "huber"}, "rests on squared error"),
         (lambda t: t, {"weights": "w"}, "No column 'w' for weights"),
+        (lambda t: t.assign(w="heavy"), {"weights": "w"}, "weights must be numbers.*heavy"),
         (lambda t: t, {"weights": [1.0]}, "weights have the shape"),
         (lambda t: t, {"weights": -np.ones(36)}, "0 or above"),
     ],
@@ -291,6 +292,10 @@ def test_predictions_need_the_columns_of_the_fit():
         fit.predict([1.0, 2.0, 3.0])
     with pytest.raises(FitError, match="above 0"):
         fit.predict([[1.0, -2.0]])
+    with pytest.raises(FitError, match=r"No column 'N'\. Columns here: D, loss"):
+        fit.predict(runs().drop(columns="N"))
+    with pytest.raises(FitError, match="Column 'D' is of type"):
+        fit.predict(runs().assign(D="many"))
     with pytest.raises(FitError, match="ci=None"):
         fit.conf_int()
     with pytest.raises(FitError, match="level is 95"):
