@@ -302,9 +302,15 @@ def _refuse_duplicates(
     where = ", ".join(f"{name}={rows[name].iloc[0]}" for name in keys)
     varied = [name for name in _AXES if name in rows and rows[name].nunique(dropna=False) > 1]
     varied = [name for name in varied if name not in keys]
+    offered = [name for name in varied if name != columns.SEED]
+    hints = []
+    if columns.SEED in varied:
+        hints.append(f"tell replicates apart with seed={columns.SEED!r}")
+    if offered:
+        choices = (*keys[1 : len(keys) - (seed is not None)], *offered)
+        hints.append(f"select one value, or let the best be chosen with choose={choices}")
     hint = (
-        f"They differ in {', '.join(varied)}: select one value, or let the best be chosen with "
-        f"choose={(*keys[1 : len(keys) - (seed is not None)], *varied)}."
+        f"They differ in {', '.join(varied)}: {'; '.join(hints)}."
         if varied
         else "Name the seed's column with seed=…, or drop the repeats."
     )

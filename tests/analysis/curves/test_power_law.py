@@ -358,6 +358,17 @@ def test_a_weight_decay_is_chosen_or_selected_and_never_pooled():
     assert fit.beta == fit_power_law(cells).beta
 
 
+def test_repeated_seeds_are_told_apart_and_never_offered_for_a_choice():
+    cells = noisy()
+    with pytest.raises(FitError, match=r"differ in seed: tell replicates apart with seed='seed'.$"):
+        fit_power_law(cells, seed=None, ci=None)
+    rates = pd.concat([cells.assign(learning_rate=0.1), cells.assign(learning_rate=0.2)])
+    advice = r"with seed='seed'; select one value, or .* choose=\('learning_rate',\)"
+    with pytest.raises(FitError, match=advice):
+        fit_power_law(rates, seed=None, ci=None)
+    assert fit_power_law(rates, seed="seed", choose=("learning_rate",)).n_cells == 90
+
+
 def test_a_model_without_all_seeds_is_not_compared_and_named():
     cells = several_models(np.random.default_rng(0), models=2)
     lost = (cells["train_examples"] == 50) & (cells["model_size"] == 1) & (cells["seed"] == 4)
