@@ -19,6 +19,7 @@ from orchestrator.study_file.study import Grid, Study
 from workloads.axis import AxisValue
 from workloads.base import BaseWorkload
 from workloads.data.data_set import MissingDataError
+from workloads.errors import WorkloadError
 from workloads.resident import data_fingerprint, set_sizes
 from workloads.training import TRAINING_VERSION
 from workloads.training.evaluation import affordable_schedule
@@ -170,6 +171,8 @@ def usable(workload: BaseWorkload) -> Iterator[None]:
         yield
     except MissingDataError:
         raise  # it says all: which data, and how to get them
+    except WorkloadError as error:
+        raise PlanError(f"The workload '{workload.name}' cannot be planned: {error}") from error
     except Exception as error:
         raise PlanError(
             f"The workload '{workload.name}' cannot be planned: its data or model raised "

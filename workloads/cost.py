@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from workloads.axis import AxisValue, AxisValues
 from workloads.base import BaseWorkload, ModelCost, Workload
+from workloads.errors import WorkloadError
 from workloads.resident import load_data
 from workloads.self_trained import SelfTrained
 from workloads.streams import forked_torch_generator
@@ -67,9 +68,22 @@ PERCEPTRON = (nn.Linear, nn.Flatten, nn.ReLU, nn.Tanh, nn.GELU, nn.Identity)
 
 def _cost(workload: BaseWorkload, size: AxisValue, axes: AxisValues) -> ModelCost:
     if isinstance(workload, SelfTrained):
-        return workload.cost(size, axes)
+        return _whole(workload, workload.cost(size, axes))
     assert isinstance(workload, Workload)
     return _count(workload, size, axes)
+
+
+def _whole(workload: SelfTrained, said: ModelCost) -> ModelCost:
+    """Return a cost in Python's integers, which tables hold; raises `WorkloadError` for others."""
+    counts = {name: getattr(said, name) for name in ModelCost.__dataclass_fields__}
+    wrong = {name: count for name, count in counts.items() if count != count // 1 or count < 1}
+    if wrong:
+        name, count = next(iter(wrong.items()))
+        raise WorkloadError(
+            f"cost of workload {workload.name!r} gives {name} = {count!r}; allowed: a whole number "
+            "from 1. Mend it."
+        )
+    return ModelCost(**{name: int(count) for name, count in counts.items()})
 
 
 def _count(workload: Workload, size: AxisValue, axes: AxisValues) -> ModelCost:

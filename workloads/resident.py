@@ -7,6 +7,7 @@ from torch import Tensor
 
 from workloads.axis import AxisValue, AxisValues
 from workloads.base import BaseWorkload, Data, SetSizes, Split, Workload
+from workloads.errors import WorkloadError
 from workloads.self_trained import SelfTrained
 
 __all__ = ["data_fingerprint", "load_data", "set_sizes"]
@@ -29,7 +30,7 @@ def load_data(workload: Workload, axes: AxisValues, device: torch.device | str =
     """
     key = (type(workload), data_fingerprint(workload, axes), torch.device(device))
     if key not in _resident:
-        _keep(key, workload.data(axes))
+        _keep(key, _usable(workload, workload.data(axes)))
     _resident.move_to_end(key)
     return _resident[key]
 
@@ -42,7 +43,8 @@ def data_fingerprint(workload: BaseWorkload, axes: AxisValues) -> str:
             isinstance(workload, Workload)
             and type(workload).data_fingerprint is Workload.data_fingerprint
         ):
-            data = workload.data(axes)  # which it is of: not to be loaded twice
+            # Which it is of: not to be loaded twice.
+            data = _usable(workload, workload.data(axes))
             _fingerprints[place] = data.fingerprint()
             key = (type(workload), _fingerprints[place], torch.device("cpu"))
             if key not in _resident:  # an axis that does not change the data: they have it already
@@ -59,6 +61,27 @@ def set_sizes(workload: BaseWorkload, axes: AxisValues) -> SetSizes:
     assert isinstance(workload, Workload)
     data = load_data(workload, axes)
     return SetSizes(pool=len(data.train), validation=len(data.validation), test=len(data.test))
+
+
+def _usable(workload: Workload, data: Data) -> Data:
+    """Return `data`; raises `WorkloadError` where a set is empty or holds what is no number."""
+    for name, split in (("pool", data.train), ("validation", data.validation), ("test", data.test)):
+        if not len(split):
+            raise WorkloadError(
+                f"The {name} set of workload {workload.name!r} is empty; allowed: one example or "
+                "more. Mend its `data`."
+            )
+        for what, tensor in (("inputs", split.inputs), ("targets", split.targets)):
+            if not tensor.is_floating_point() or tensor.isfinite().all():
+                continue
+            wrong = tensor.isfinite().logical_not().flatten(1 if tensor.dim() > 1 else 0)
+            rows = wrong.any(1) if wrong.dim() > 1 else wrong
+            raise WorkloadError(
+                f"The {name} set of workload {workload.name!r} has {what} that are not finite in "
+                f"{int(rows.sum())} of {len(split)} examples, the first number "
+                f"{int(rows.nonzero()[0])}; allowed: numbers. Mend its `data`."
+            )
+    return data
 
 
 def _keep(key: _Key, data: Data) -> None:

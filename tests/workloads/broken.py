@@ -139,6 +139,19 @@ class LossAcrossTheBatch(Signs):
         return losses - losses.mean() + 1
 
 
+class DropsInEvaluation(Signs):
+    def model(self, size):
+        class Model(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layers = Signs().model(size)
+
+            def forward(self, inputs):
+                return self.layers(nn.functional.dropout(inputs, 0.2))
+
+        return Model()
+
+
 class UnusedLayer(Signs):
     def model(self, size):
         model = super().model(size)

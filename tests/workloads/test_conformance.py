@@ -49,6 +49,7 @@ FAULTS = [
         r"\[0, 100\]",
     ),
     (broken.LossAcrossTheBatch, "test_the_loss_of_an_example_does_not_depend_on", "alone"),
+    (broken.DropsInEvaluation, "test_an_evaluation_is_the_same_every_time", "self.training"),
     (broken.UnusedLayer, "test_every_parameter_receives_a_gradient", "spare.weight"),
     (broken.InitializedByNumPy, "test_initialization_follows_the_forked", "0.bias"),
     (broken.InitializedAlike, "test_initialization_follows_the_forked", "for every seed"),

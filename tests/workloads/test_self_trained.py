@@ -1,13 +1,19 @@
 """Workloads with a loop of their own: the suite, and what happens when the loop breaks its word."""
 
+import json
 from collections.abc import Generator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from typing_extensions import override
 
 from tests.workloads.own_loops import SklearnDigits, Streamed
+from workloads.axis import AxisValue, AxisValues
+from workloads.base import ModelCost
+from workloads.cost import model_cost
 from workloads.errors import WorkloadError
 from workloads.outcome import Score, TrainingStatus
 from workloads.recipe import Recipe
@@ -108,6 +114,48 @@ def test_what_the_loop_says_is_the_result() -> None:
     assert len(pauses) == 5
 
 
+def test_numbers_of_other_libraries_become_pythons() -> None:
+    class Foreign(_Scripted):
+        said = tuple(
+            Look(
+                train_loss=torch.tensor(loss), validation=Score(np.float32(0.5), torch.tensor(0.25))
+            )
+            for loss in (0.75, 0.5, 0.25)
+        )
+        returned = Finals(
+            train=Score(np.float64(0.5), np.float32(0.25)),
+            test=Score(torch.tensor(0.5), 0, {"brier": np.float32(0.125)}),
+        )
+
+    result = run_own_loop(Foreign(), RECIPE, "cpu")
+    assert [look.train_loss for look in result.curve] == [0.75, 0.5, 0.25]
+    numbers = (result.train_loss, result.validation_error, result.test_error, result.test_loss)
+    assert numbers == (0.5, 0.25, 0.0, 0.5)
+    assert {type(number) for number in numbers} == {float}
+    assert json.dumps(result.workload_metrics) == '{"test_brier": 0.125}'
+
+
+class _Costing(Streamed):
+    said = ModelCost(parameter_count=7, forward_flops_per_example=3, forward_operations=1)
+
+    @override
+    def cost(self, size: AxisValue, axes: AxisValues) -> ModelCost:
+        return self.said
+
+
+def test_a_cost_is_whole() -> None:
+    class Halved(_Costing):
+        said = replace(_Costing.said, parameter_count=16 / 2)
+
+    class Broken(_Costing):
+        said = replace(_Costing.said, parameter_count=7 / 2)
+
+    cost = model_cost(Halved(), 4, {})
+    assert (cost.parameter_count, type(cost.parameter_count)) == (8, int)
+    with pytest.raises(WorkloadError, match=r"gives parameter_count = 3.5; allowed: a whole numb"):
+        model_cost(Broken(), 4, {})
+
+
 @pytest.mark.parametrize(
     ("said", "returned"),
     [
@@ -137,6 +185,12 @@ def test_what_is_not_finite_diverged(said: tuple[Look, ...], returned: Finals) -
         (_looks(0.9, 0.8, 0.7, 0.6), Finals(train=FINE, test=FINE), "more than 3 looks"),
         (_looks(0.9, 0.8, 0.7), None, "returned None; it must return Finals"),
         (({"loss": 1},), None, "it must yield a Look, or None"),
+        (_looks("low"), None, "gives train_loss = 'low'; it must be a number"),
+        (
+            _looks(0.9, 0.8, 0.7),
+            Finals(train=FINE, test=Score(1.0, 0.5, {"brier": None})),
+            "gives brier = None; it must be a number",
+        ),
         (
             (Look(train_loss=0.9, validation=Score(1.0, 1.5)),),
             None,

@@ -244,6 +244,17 @@ class WorkloadConformance(Conformance):
                 f"{together.tolist()} among others.",
             )
 
+    def test_an_evaluation_is_the_same_every_time(self) -> None:
+        inputs = self._data(self._defaults()).validation.inputs[:SAMPLE]
+        model = self._model(self._sizes()[-1]).eval()
+        with torch.no_grad():
+            first, second = model(inputs), model(inputs)
+        require(
+            torch.equal(first, second),
+            "A model in evaluation gives other outputs for the same inputs: functional.dropout "
+            "needs training=self.training, and nothing else may be drawn or counted.",
+        )
+
     def test_every_parameter_receives_a_gradient(self) -> None:
         model = self._model(self._sizes()[-1])
         outputs, targets = self._outputs(model, self._data(self._defaults()).train)

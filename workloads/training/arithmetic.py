@@ -31,11 +31,15 @@ from workloads.training.layer_stack import LayerStack, layer_stack_fault
 from workloads.training.module_stack import ModuleStack, module_fault
 from workloads.training.one_by_one import OneByOne
 from workloads.training.precision import float32_arithmetic
-from workloads.training.stepper import Hyperparameters, Stepper
+from workloads.training.scoring import FIRST_EXAMPLES, require_measures
+from workloads.training.stepper import Hyperparameters, Stepper, require_trainable
 
 __all__ = ["Arithmetic", "Choice", "choose_arithmetic", "new_stepper"]
 
 TOO_LARGE = "the model is so large that stacking gains nothing"
+
+TRIED_OUT_PARAMETERS = 10**8
+"""Of the largest model that is built to plan it (0.4 GB): the machine may hold no larger one."""
 
 TRIAL_MEMBERS = 5
 TRIAL_STEPS = 2
@@ -124,9 +128,11 @@ def choose_arithmetic(
     if isinstance(workload, SelfTrained):
         return Choice(Arithmetic.OWN_LOOP, "the workload trains its cells itself")
     assert isinstance(workload, Workload)
+    cost = model_cost(workload, size, dict(axes))
+    if cost.parameter_count <= TRIED_OUT_PARAMETERS:
+        _try_out(workload, size, axes)
     if not workload.stackable:
         return Choice(Arithmetic.ONE_BY_ONE, "the workload says that its cells are not stackable")
-    cost = model_cost(workload, size, dict(axes))
     work = cost.forward_flops_per_example * batch_size / cost.forward_operations
     pays = {
         path: device_type != "cpu" or work <= most for path, most in FLOPS_PER_OPERATION.items()
@@ -156,6 +162,28 @@ def choose_arithmetic(
     if fault is None:
         return Choice(Arithmetic.STACKED_MODULES, reason)
     return Choice(Arithmetic.ONE_BY_ONE, fault)
+
+
+def _try_out(workload: Workload, size: AxisValue, axes: tuple[tuple[str, AxisValue], ...]) -> None:
+    """Raise `WorkloadError` where a model of that size cannot be trained on the data.
+
+    What is wrong with a workload would else be told of each of its cells, after they are trained.
+    """
+    data = load_data(workload, dict(axes))
+    try:
+        with forked_torch_generator(workload.name, "arithmetic"), float32_arithmetic():
+            model = workload.model(size)
+            require_trainable(model)
+            require_measures(workload, model, data.validation)
+    except WorkloadError:
+        raise
+    except Exception as error:
+        said = [*str(error).strip().splitlines(), ""][0]
+        raise WorkloadError(
+            f"A model of size {size} cannot be tried out on {FIRST_EXAMPLES} examples of the "
+            f"validation set: {type(error).__name__}: {said} Mend its `data`, `model`, `loss`, "
+            "`error` or `metrics`; workloads.testing.WorkloadConformance shows the place."
+        ) from error
 
 
 def _together(workload: BaseWorkload, size: AxisValue, workers: int) -> Choice:
@@ -213,17 +241,20 @@ class _Trial:
             raise  # of every path
         except Exception as error:  # a model may raise anything where its layers are replaced
             said = [*str(error).strip().splitlines(), ""][0]
+            if "randomness" in said:  # of vmap, which users do not see
+                return f"{arithmetic}: it draws from torch's generator, as nn.Dropout does not here"
             return f"{arithmetic}: {type(error).__name__}: {said}"
+        plain, plain_state = self._after_steps(Arithmetic.ONE_BY_ONE, 3, 1)
+        (model,) = self.models(1, 3)
+        for name, buffer in model.named_buffers():
+            kept = plain_state[f"buffer {name}"][0]
+            if name not in step_buffers(model) and not buffer.equal(kept):
+                return f"{arithmetic}: its steps change the buffer {name!r}"
         for i, (own, state) in zip(places, alone, strict=True):
             equal = torch.equal(own, together[i : i + 1])
             # The velocities too: small steps hide a gradient's last bit from the outputs.
             if not equal or any(not torch.equal(state[k][0], states[k][i]) for k in state):
                 return f"{arithmetic}: at this shape it rounds by the place in the stack"
-        plain, state = self._after_steps(Arithmetic.ONE_BY_ONE, 3, 1)
-        (model,) = self.models(1, 3)
-        for name, buffer in model.named_buffers():
-            if name not in step_buffers(model) and not buffer.equal(state[f"buffer {name}"][0]):
-                return f"{arithmetic}: its steps change the buffer {name!r}"
         largest = (plain - alone[3][0]).abs().max()
         if not largest <= TRIAL_TOLERANCE * plain.abs().max():
             return f"{arithmetic}: the stacked model is not the plain one (off by {largest:.3g})"

@@ -72,7 +72,10 @@ class _OwnLoop:
                     f"ended after {len(self._curve)} looks of {len(self._run.looks)}; it must "
                     f"yield one at each of the steps {', '.join(map(str, self._run.looks))}"
                 )
-            self._require_score(look.validation)
+            look = Look(
+                train_loss=self._number("train_loss", look.train_loss),
+                validation=self._plain(look.validation),
+            )
             self._curve.append(
                 evaluation_at(self._run.recipe, step, look.train_loss, look.validation)
             )
@@ -85,9 +88,7 @@ class _OwnLoop:
             raise self._broken(f"yielded more than {len(self._run.looks)} looks")
         if not isinstance(finals, Finals):
             raise self._broken(f"returned {finals!r}; it must return Finals")
-        self._require_score(finals.train)
-        self._require_score(finals.test)
-        return finals
+        return Finals(train=self._plain(finals.train), test=self._plain(finals.test))
 
     def _next(self, loop: "Generator[Look | None, None, Finals]") -> object:
         """Return the next look, or what the loop returned."""
@@ -102,10 +103,21 @@ class _OwnLoop:
                 return said
             self._pause()
 
-    def _require_score(self, score: Score) -> None:
+    def _plain(self, score: Score) -> Score:
+        """Return the score in Python's numbers, which tables hold."""
         require_metric_names(score.metrics)
-        if math.isfinite(score.error) and not 0 <= score.error <= 1:
-            raise self._broken(f"has an error of {score.error:g}; it must lie in [0, 1]")
+        error = self._number("error", score.error)
+        if math.isfinite(error) and not 0 <= error <= 1:
+            raise self._broken(f"has an error of {error:g}; it must lie in [0, 1]")
+        metrics = {name: self._number(name, value) for name, value in score.metrics.items()}
+        return Score(self._number("loss", score.loss), error, metrics)
+
+    def _number(self, what: str, value: float) -> float:
+        """Return a number of Python for one of another library, such as a tensor's."""
+        try:
+            return float(value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise self._broken(f"gives {what} = {value!r}; it must be a number") from error
 
     def _diverged(self) -> TrainingResult:
         return diverged(self._progress(), self._curve, chance_error=self._workload.chance_error)

@@ -16,6 +16,7 @@ __all__ = [
     "Chunks",
     "evaluate",
     "measures",
+    "require_measures",
     "require_metric_names",
     "scores_of",
     "shared_chunks",
@@ -23,6 +24,9 @@ __all__ = [
 
 EVALUATION_CHUNK = 1024
 """Examples of one member evaluated at once: bounds memory; fixed, because sums round by it."""
+
+FIRST_EXAMPLES = 8
+"""On which a workload is tried out before anything is trained."""
 
 RESERVED_METRICS = ("loss", "error", "evaluations", "examples")
 """With 'validation_' or 'test_' before it, each is a column of its own."""
@@ -82,6 +86,33 @@ def scores_of(
             else:
                 sums.examples += inputs.shape[1]
         return sums.scores(stepper.summed)
+
+
+def require_measures(workload: Workload, model: nn.Module, split: Split) -> None:
+    """Raise `WorkloadError` unless loss, error and metrics of a few examples can be kept.
+
+    Each must be one number an example, an error in [0, 1].
+    """
+    inputs, targets = split.inputs[:FIRST_EXAMPLES], split.targets[:FIRST_EXAMPLES]
+    rows = len(inputs)
+    with torch.no_grad():
+        outputs = model.eval()(inputs)
+        if not isinstance(outputs, Tensor) or not outputs.dim() or len(outputs) != rows:
+            shape = f" of shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else ""
+            raise WorkloadError(
+                f"The model returns a {type(outputs).__name__}{shape} for {rows} examples; "
+                "allowed: one tensor whose first dimension is the example. Wrap it in a module "
+                "that returns one."
+            )
+        error = workload.error(outputs, targets)
+        _require_values("loss", workload.loss(outputs, targets), rows)
+        _require_values("error", error, rows)
+        _checked_names(workload.metrics(outputs, targets), rows)
+    if bool(((error < 0) | (error > 1)).any()):
+        raise WorkloadError(
+            f"error lies in [{error.min():g}, {error.max():g}]; allowed: numbers in [0, 1]. Scale "
+            "it, or measure it as one of the metrics."
+        )
 
 
 def measures(workload: BaseWorkload) -> bool:
@@ -148,11 +179,20 @@ def require_metric_names(names: Iterable[str]) -> None:
 
 
 def _checked_names(metrics: Mapping[str, Tensor], rows: int) -> list[str]:
+    if not isinstance(metrics, Mapping):
+        raise WorkloadError(
+            f"metrics returns a {type(metrics).__name__}; allowed: a dict of one tensor a name."
+        )
     require_metric_names(metrics)
     for name, values in metrics.items():
-        if values.shape != (rows,):
-            raise WorkloadError(
-                f"metrics[{name!r}] has shape {tuple(values.shape)} for {rows} examples; allowed: "
-                f"({rows},), one value an example."
-            )
+        _require_values(f"metrics[{name!r}]", values, rows)
     return list(metrics)
+
+
+def _require_values(what: str, values: object, rows: int) -> None:
+    if not isinstance(values, Tensor) or values.shape != (rows,):
+        found = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else repr(values)
+        raise WorkloadError(
+            f"{what} has {found} for {rows} examples; allowed: ({rows},), one value an example and "
+            "not their mean."
+        )

@@ -11,7 +11,8 @@ from torch.nn import functional
 
 from tests.workloads.training import models
 from tests.workloads.training.stacks import timeless
-from workloads.base import Workload
+from workloads.axis import AxisValues
+from workloads.base import Data, Split, Workload
 from workloads.digits import Digits
 from workloads.errors import WorkloadError
 from workloads.recipe import Recipe
@@ -51,7 +52,7 @@ def workload_of(build: Callable[[int], nn.Module], base: type[Workload] = Digits
         (models.RowsGru, r"GRU \(recurrent\)"),
         (models.RowsLstmWithDropout, r"LSTM \(recurrent\) drops out"),
         (models.RowsTransformerWithDropout, r"MultiheadAttention \(0\.self_attn\) drops out"),
-        (models.FunctionalDropout, r"random operation"),
+        (models.FunctionalDropout, r"draws from torch's generator"),
     ],
 )
 def test_a_layer_that_cannot_be_stacked_is_named(kind: type[Workload], cause: str):
@@ -283,6 +284,67 @@ def test_a_model_that_no_path_can_train_is_refused_and_not_called_unstackable():
         choice(workload_of(lambda size: three_layers(size).requires_grad_(False)))
     with pytest.raises(WorkloadError, match=r"torch\.float64; allowed: torch\.float32"):
         choice(workload_of(lambda size: three_layers(size).double()))
+
+
+class Meant(Digits):
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return super().loss(outputs, targets).mean()
+
+
+class Counted(Digits):
+    def error(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return 2 * super().error(outputs, targets) + 0.5
+
+
+class OfDoubles(Digits):
+    def data(self, axes: AxisValues) -> Data:
+        data = super().data(axes)
+        sets = (data.train, data.validation, data.test)
+        return Data(*(Split(split.inputs.double(), split.targets) for split in sets))
+
+
+class Listing(Digits):
+    def metrics(self, outputs: Tensor, targets: Tensor) -> Any:
+        return [outputs.mean(1)]
+
+
+class Averaging(Digits):
+    def metrics(self, outputs: Tensor, targets: Tensor) -> Any:
+        return {"brier": 0.5}
+
+
+class Pair(nn.Module):
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.layers = three_layers(size)
+
+    def forward(self, inputs: Tensor) -> Any:
+        outputs = self.layers(inputs)
+        return outputs, outputs
+
+
+@pytest.mark.parametrize(
+    ("workload", "message"),
+    [
+        (Meant(), r"loss has shape \(\) for 8 examples; allowed: \(8,\)"),
+        (Counted(), r"error lies in \[\d.5, 2.5\]; allowed: numbers in \[0, 1\]"),
+        (Listing(), "metrics returns a list; allowed: a dict"),
+        (Averaging(), r"metrics\['brier'\] has 0.5 for 8 examples"),
+        (OfDoubles(), "A model of size 8 cannot be tried out on 8 examples .*RuntimeError: mat1"),
+        (workload_of(Pair), "The model returns a tuple for 8 examples; allowed: one tensor"),
+    ],
+)
+@pytest.mark.parametrize("stackable", [True, False])
+def test_a_workload_whose_cells_would_all_fail_is_refused_when_a_path_is_chosen(
+    workload: Workload, message: str, stackable: bool
+):
+    kind = type(type(workload).__name__, (type(workload),), {"stackable": stackable})
+    with pytest.raises(WorkloadError, match=message):
+        choice(kind())
+
+
+def test_a_buffer_that_steps_change_is_named():
+    assert "steps change the buffer 'mean'" in choice(workload_of(OfItsOwnStatistics)).reason
 
 
 def test_a_workload_that_says_it_is_not_stackable_is_believed():
