@@ -58,7 +58,7 @@ def _mixed_axis(table: pd.DataFrame, named: Collection[str]) -> str | None:
     texts = _distinct(table[columns.WORKLOAD_AXES])
     try:
         axes = pd.DataFrame([{} if pd.isna(text) else json.loads(text) for text in texts])
-    except ValueError:  # of a table from elsewhere, not JSON
+    except (TypeError, ValueError):  # of a table from elsewhere, not JSON
         return columns.WORKLOAD_AXES
     mixed = [str(axis) for axis in axes if axis not in named and len(_distinct(axes[axis])) > 1]
     if not mixed:

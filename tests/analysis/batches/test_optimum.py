@@ -374,7 +374,6 @@ GOOD = one_group(noisy(0.1 + 0.01 * (np.log2(GRID) - 4) ** 2), GRID)
         (GOOD, {"form": "B/N"}, "`form` is 'B/N'; allowed"),
         (GOOD, {"alpha": 0.0}, "`alpha` is 0.0"),
         (GOOD, {"chance_error": np.nan}, "`chance_error` is nan"),
-        (GOOD, {"chance_error": None}, "`chance_error` is None"),
         (
             GOOD.assign(train_examples=1000 + GOOD.seed),
             {"by": ("learning_rate", "momentum")},
