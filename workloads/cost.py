@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -75,8 +76,8 @@ def _cost(workload: BaseWorkload, size: AxisValue, axes: AxisValues) -> ModelCos
 
 def _whole(workload: SelfTrained, said: ModelCost) -> ModelCost:
     """Return a cost in Python's integers, which tables hold; raises `WorkloadError` for others."""
-    counts = {name: getattr(said, name) for name in ModelCost.__dataclass_fields__}
-    wrong = {name: count for name, count in counts.items() if count != count // 1 or count < 1}
+    counts = asdict(said)
+    wrong = {name: count for name, count in counts.items() if count % 1 or count < 1}
     if wrong:
         name, count = next(iter(wrong.items()))
         raise WorkloadError(

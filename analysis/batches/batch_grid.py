@@ -254,7 +254,7 @@ def _chance(
             known = _numbers(table[chance_error])
         else:
             known = pd.Series(table[y].max(), index=table.index)
-    elif np.isfinite(np.array(chance_error, dtype=float)):  # None is no number
+    elif np.isfinite(chance_error):
         known = pd.Series(float(chance_error), index=table.index)
     else:
         raise FitError(f"`chance_error` is {chance_error!r}; pass a column or a finite number.")
