@@ -68,7 +68,7 @@ results: $(VENV)/.installed-test data
 	for study in $(RESULTS); do \
 	  SCALING_STUDY_DATA=$(DATA) $(BIN)/scaling-study run studies/$$study.yaml || exit; \
 	done
-	$(BIN)/python studies/results.py results > build/results.md
+	$(BIN)/python -m studies.tables results > build/results.md
 
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff format --check .
