@@ -61,7 +61,22 @@ LogOption = Annotated[
         "text where that is no terminal, and warnings only where it is.",
     ),
 ]
-StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY", help="The study file (YAML).")]
+
+
+def _path(text: str) -> Path:
+    """Return a path; a leading ~ is the home folder, which shells keep behind `--option=`."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise typer.BadParameter(
+            f"{text!r} begins with a home folder that is not known. Allowed: ~, ~USER of a user of "
+            "this machine, or a path without them."
+        ) from error
+
+
+StudyArgument = Annotated[
+    Path, typer.Argument(metavar="STUDY", help="The study file (YAML).", parser=_path)
+]
 StoreArgument = Annotated[str, typer.Argument(metavar="STORE", help="Folder or URI of the store.")]
 StoreOption = Annotated[
     str | None,
@@ -196,11 +211,21 @@ def submit(
     ] = "http://127.0.0.1:8265",
     working_dir: Annotated[
         Path | None,
-        typer.Option("--working-dir", help="Folder to send along; the study is in it."),
+        typer.Option(
+            "--working-dir",
+            metavar="FOLDER",
+            parser=_path,
+            help="Folder to send along; the study is in it.",
+        ),
     ] = None,
     wheel: Annotated[
         list[Path] | None,
-        typer.Option("--wheel", help="Wheel that the nodes lack, pure Python; may be repeated."),
+        typer.Option(
+            "--wheel",
+            metavar="FILE",
+            parser=_path,
+            help="Wheel that the nodes lack, pure Python; may be repeated.",
+        ),
     ] = None,
     env: Annotated[
         list[str] | None,
@@ -275,6 +300,8 @@ def analyze(
         Path | None,
         typer.Option(
             "--out",
+            metavar="FOLDER",
+            parser=_path,
             help="Where report.html and fits.json go; by default the store's folder.",
         ),
     ] = None,
@@ -317,7 +344,13 @@ def workloads(context: typer.Context, as_json: JsonOption = False) -> None:
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What study files will call it.")],
     into: Annotated[
-        Path, typer.Option("--into", help="Folder in which the package's folder is made.")
+        Path,
+        typer.Option(
+            "--into",
+            metavar="FOLDER",
+            parser=_path,
+            help="Folder in which the package's folder is made.",
+        ),
     ] = Path(),
     as_json: JsonOption = False,
 ) -> None:
@@ -358,13 +391,26 @@ app.add_typer(cluster_app, name="cluster")
 def render(
     backend: Annotated[str, typer.Argument(help="What starts it: ray, kuberay or slurm.")],
     description: Annotated[
-        Path, typer.Argument(metavar="DESCRIPTION", help="The cluster description (YAML).")
+        Path,
+        typer.Argument(metavar="DESCRIPTION", help="The cluster description (YAML).", parser=_path),
     ],
     study: Annotated[
-        Path | None, typer.Option("--study", help="The study to run there; Slurm needs one.")
+        Path | None,
+        typer.Option(
+            "--study",
+            metavar="STUDY",
+            parser=_path,
+            help="The study to run there; Slurm needs one.",
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Where it goes; by default standard output.")
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            parser=_path,
+            help="Where it goes; by default standard output.",
+        ),
     ] = None,
 ) -> None:
     """Write launcher YAML, KubeRay manifests or a Slurm script for a cluster. Starts nothing."""

@@ -14,7 +14,7 @@ from orchestrator.planning import Plan, ShapePath
 from orchestrator.running.run import RunReport
 from orchestrator.storage.store import Store
 from workloads.axis import Axis
-from workloads.registry import find_workload, workload_names
+from workloads.registry import WorkloadError, find_workload, workload_names
 
 if TYPE_CHECKING:
     from orchestrator.job import JobEnd, StudyJob
@@ -265,18 +265,22 @@ def _driver_line(driver: Mapping[str, Any] | None) -> str:
 
 
 def workload_document() -> list[dict[str, Any]]:
-    """Return every known workload with its axes as plain values."""
-    found = [find_workload(name) for name in workload_names()]
-    return [
-        {
-            "name": workload.name,
-            "version": workload.version,
-            "summary": (type(workload).__doc__ or "").strip().split("\n")[0],
-            "chance_error": workload.chance_error,
-            "axes": [_axis(workload.model_size), *map(_axis, workload.axes)],
-        }
-        for workload in found
-    ]
+    """Return every known workload with its axes as plain values, or with its `fault`."""
+    return [_workload(name) for name in workload_names()]
+
+
+def _workload(name: str) -> dict[str, Any]:
+    try:
+        workload = find_workload(name)
+    except WorkloadError as error:
+        return {"name": name, "fault": str(error)}
+    return {
+        "name": workload.name,
+        "version": workload.version,
+        "summary": (type(workload).__doc__ or "").strip().split("\n")[0],
+        "chance_error": workload.chance_error,
+        "axes": [_axis(workload.model_size), *map(_axis, workload.axes)],
+    }
 
 
 def _axis(axis: Axis) -> dict[str, Any]:
@@ -291,6 +295,9 @@ def _axis(axis: Axis) -> dict[str, Any]:
 def workload_tables(document: list[dict[str, Any]]) -> Iterator[str | Table]:
     """Yield every known workload as a person reads it."""
     for workload in document:
+        if "fault" in workload:
+            yield f"{workload['name']} cannot be trained: {workload['fault']}"
+            continue
         yield f"{workload['name']} (version {workload['version']}): {workload['summary']}"
         table = Table("axis", "allowed", "default", "meaning")
         for axis in workload["axes"]:

@@ -141,6 +141,8 @@ def test_a_location_in_the_home_folder_is_the_same_to_run_and_analyze(folder, mo
     assert f"Results: {store}   Next: scaling-study analyze {store}\n" in trained.stdout
     assert run("analyze", "~/results").exit_code == 0
     assert (store / "report.html").exists()
+    assert run("analyze", "~/results", "--out=~/report").exit_code == 0
+    assert (home / "report" / "report.html").exists()
     assert {path.name for path in folder.iterdir()} == {"study.yaml", "home"}
 
 
@@ -162,6 +164,33 @@ def test_workloads_are_listed_with_axes_and_sizes():
     assert "label_noise" in result.stdout
     listed = json.loads(run("workloads", "--json").stdout)
     assert {"digits", "teacher"} <= {workload["name"] for workload in listed}
+
+
+def test_a_plug_in_that_does_not_load_is_listed_with_its_fault_beside_the_others(
+    tmp_path, monkeypatch
+):
+    plug_in = tmp_path / "broken-1.0.dist-info"
+    plug_in.mkdir()
+    (plug_in / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (plug_in / "entry_points.txt").write_text(
+        "[scaling_study.workloads]\nbroken = no_such_module:Broken\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    listed = run("workloads")
+    assert listed.exit_code == 0
+    assert "broken cannot be trained: Workload 'broken' (entry point 'no_such" in listed.stdout
+    assert "label_noise" in listed.stdout
+    by_name = {each["name"]: each for each in json.loads(run("workloads", "--json").stdout)}
+    assert "No module named 'no_such_module'" in by_name["broken"]["fault"]
+    assert by_name["digits"]["axes"]
+
+
+def test_a_home_folder_that_is_not_known_is_refused(folder):
+    refused = run("analyze", "results", "--out=~nosuchuser/report")
+    assert refused.exit_code == 2
+    assert "'~nosuchuser/report' begins with a home folder that is not known" in " ".join(
+        refused.stderr.replace("│", "").split()
+    )
 
 
 def test_inline_and_address_exclude_each_other(folder):
