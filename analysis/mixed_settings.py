@@ -12,7 +12,7 @@ import pandas as pd
 from analysis import columns
 from analysis.errors import FitError
 
-__all__ = ["SETTINGS", "refuse_mixed"]
+__all__ = ["HELD", "SETTINGS", "refuse_mixed"]
 
 SETTINGS = (
     columns.OPTIMIZER,
@@ -23,6 +23,8 @@ SETTINGS = (
 )
 """What a call must name to vary it. Budgets, steps and looks do not belong here: they may follow
 from the sizes that a law is about."""
+HELD = (columns.WORKLOAD, columns.WORKLOAD_VERSION, *SETTINGS)
+"""The same for a table that may hold several workloads."""
 
 
 def refuse_mixed(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from analysis import columns
 from analysis.errors import FitError
-from analysis.mixed_settings import SETTINGS, refuse_mixed
+from analysis.mixed_settings import HELD, refuse_mixed
 
 __all__ = ["BatchGrid", "arrange_batch_grid"]
 
@@ -104,8 +104,7 @@ def arrange_batch_grid(
             f"{y!r} is missing or infinite in {int(missing.sum())} of {len(kept)} runs. A "
             "diverged run has no loss; use an error column, where it stands at chance."
         )
-    held = (columns.WORKLOAD, columns.WORKLOAD_VERSION, *SETTINGS)
-    refuse_mixed(kept, held, by, MOVES_OPTIMUM, NAME_IN_BY)
+    refuse_mixed(kept, HELD, by, MOVES_OPTIMUM, NAME_IN_BY)
     group, groups = _factorize(kept, list(by))
     column, pairs = _factorize(kept.assign(_group=group), ["_group", batch_size])
     seed_code, seed_labels = pd.factorize(kept[seed], sort=True)

@@ -35,6 +35,7 @@ from analysis.batches.steps_curve import StepsToTarget, fit_steps, log_steps_at,
 from analysis.errors import FitError
 from analysis.fits.seed_noise import seed_noise
 from analysis.json_values import json_value
+from analysis.mixed_settings import HELD, refuse_mixed
 from analysis.summary_table import Summary
 
 __all__ = ["CriticalBatchSizes", "CriticalBatchStatus", "fit_critical_batch_size"]
@@ -209,7 +210,8 @@ def fit_critical_batch_size(
 
     Raises:
         FitError: fewer than 4 batch sizes in a group, a batch size with one seed among several, two
-            runs of one batch size and seed, or numbers that are missing, infinite, 0 or negative.
+            runs of one batch size and seed, numbers that are missing, infinite, 0 or negative, or a
+            group of several models, workloads, optimizers, schedules or axes of the workload.
     """
     groups_by = (by,) if isinstance(by, str) else tuple(by)
     _check(table, [steps, batch_size, *groups_by, *([] if seed is None else [seed])])
@@ -223,6 +225,8 @@ def fit_critical_batch_size(
     for name in (steps, batch_size):
         _check_positive(table, name, steps)
     index, parts = _groups(table, groups_by)
+    for part in parts:
+        _refuse_mixed(part, groups_by)
     data = tuple(
         _steps(part, steps, batch_size, seed, _name(group))
         for group, part in zip(index, parts, strict=True)
@@ -248,6 +252,12 @@ def _groups(table: pd.DataFrame, by: tuple[str, ...]) -> tuple[pd.Index, list[pd
     names, parts = zip(*table.groupby(list(by), sort=False), strict=True)
     index = pd.MultiIndex.from_tuples(names, names=by)
     return index if len(by) > 1 else index.get_level_values(0), list(parts)
+
+
+def _refuse_mixed(part: pd.DataFrame, by: tuple[str, ...]) -> None:
+    """Refuse a group whose runs differ in more than batch size, seed, rate and momentum."""
+    held = HELD if columns.PARAMETER_COUNT in by else (*HELD, columns.MODEL_SIZE)
+    refuse_mixed(part, held, by, "where it varies, the steps may too", "name it in `by`")
 
 
 def _as_tuple(group: object) -> tuple[object, ...]:

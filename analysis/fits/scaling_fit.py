@@ -34,6 +34,7 @@ from analysis.fits.scaling_status import ScalingStatus, scaling_status
 from analysis.forms import Form, find_form
 from analysis.forms.base import Array
 from analysis.json_values import json_value
+from analysis.mixed_settings import HELD, refuse_mixed
 from analysis.summary_table import Summary, format_number
 
 __all__ = ["FitResult", "ScalingInterval", "ScalingStatus", "fit_scaling_law"]
@@ -258,13 +259,15 @@ def fit_scaling_law(
 
     Raises:
         FitError: fewer rows than parameters + 1, no spread in a variable, values that are not
-            finite or not above 0 (their number is named), or unknown names.
+            finite or not above 0 (their number is named), unknown names, or rows of several
+            workloads, optimizers, schedules or axes of the workload that are none of `x`.
     """
     chosen = find_form(form)
     columns = (x,) if isinstance(x, str) else tuple(x)
     minimized = _loss(loss, delta)
     interval = _interval(ci, minimized, seed, draws, rng)
     rows = scaling_rows(table, columns, y, chosen, weights)
+    refuse_mixed(table[rows.weights > 0], HELD, columns, "one law needs one", "fit each apart")
     fits = fit_form(chosen, rows.x, rows.log_y, loss=minimized, scale=scale, weights=rows.weights)
     covariance = _covariance(chosen, rows, fits, scale)
     drawn = folds = None

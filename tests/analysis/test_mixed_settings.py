@@ -10,8 +10,10 @@ from analysis import (
     FitError,
     backtest,
     check_batch_size_law,
+    fit_critical_batch_size,
     fit_model_size_law,
     fit_power_law,
+    fit_scaling_law,
     leave_one_group_out,
     optimal_batch_sizes,
 )
@@ -108,6 +110,31 @@ def test_settings_that_tell_curves_or_groups_apart_are_not_mixed(name, values):
     held = backtest(cells, forms=["M1"], curves=[name])
     assert sorted(held.curves) == sorted((value,) for value in values)
     assert set(leave_one_group_out(cells, name).by_group[name]) == set(values)
+
+
+@pytest.mark.parametrize(("name", "values"), (SETTINGS | WORKLOADS).items())
+def test_a_joint_law_is_of_one_setting(name, values):
+    cells = curve_cells()
+    mixed = switched(cells, cells.train_examples >= 1000, name, values)
+    variables = ("train_examples", "best_validation_error")
+    told = rf"'{name}' has the values {values[0]!r}, {values[1]!r}; one law needs one.*apart"
+    with pytest.raises(FitError, match=told):
+        fit_scaling_law(mixed, *variables, form="M2")
+    apart = fit_scaling_law(mixed, *variables, form="M2", weights=cells.train_examples < 1000)
+    assert apart.params["beta"] == pytest.approx(-0.4, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"), [*(SETTINGS | WORKLOADS).items(), ("model_size", (16, 64))]
+)
+def test_steps_to_a_target_are_of_one_setting_in_each_group(name, values):
+    sizes = 2.0 ** np.arange(3, 13)
+    runs = pd.DataFrame({"batch_size": sizes, "steps_to_target": 100 + 20_000 / sizes})
+    mixed = switched(runs, sizes > 100, name, values)
+    with pytest.raises(FitError, match=rf"'{name}' has the values .*name it in `by`"):
+        fit_critical_batch_size(mixed, steps="steps_to_target")
+    both = pd.concat(switched(runs, sizes > limit, name, values) for limit in (0, np.inf))
+    assert len(fit_critical_batch_size(both, steps="steps_to_target", by=name).status) == 2
 
 
 def test_settings_that_are_sizes_themselves_are_not_mixed():
