@@ -62,7 +62,7 @@ def exponents(stores: Stores) -> Iterator[str]:
     def both_forms(domain: Domain, cells: pd.DataFrame) -> tuple[str, ...]:
         floor, none = (curve(cells, domain.y, form) for form in ("M2", "M1"))
         sizes = floor.curve.size
-        notes.append(f"- {domain.title}: {floor.status}. {curve_regions(floor).reason}")
+        notes.append(f"- {domain.title}: {floor.status}. {floor_begins(floor)}")
         return (
             f"{len(sizes)} of {math.log10(sizes.max() / sizes.min()):.1f} decades",
             parameter(floor, "beta"),
@@ -194,6 +194,15 @@ def curve(cells: pd.DataFrame, y: str, form: str) -> PowerLawFit:
 def parameter(fit: PowerLawFit, name: str) -> str:
     """Return a parameter with its interval at 95 %."""
     return interval(fit.params[name], *fit.conf_int().loc[name])
+
+
+def floor_begins(fit: PowerLawFit) -> str:
+    """Return whether there is a floor, and from which size on it is half of the error."""
+    regions = curve_regions(fit)
+    if not regions.has_floor:
+        return regions.reason
+    begins = (f"{size:,.0f}" for size in (regions.floor_begins, regions.lower, regions.upper))
+    return "{} That is {} ({} to {}).".format(regions.reason, *begins)
 
 
 def misfit(fit: PowerLawFit) -> float:
