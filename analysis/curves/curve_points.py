@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis import columns
-from analysis.curves.envelope import Envelope, candidates, cross_fit
+from analysis.curves.envelope import Comparable, Envelope, candidates, comparable, cross_fit
 from analysis.errors import FitError
 from analysis.mixed_settings import SETTINGS, refuse_mixed
 
@@ -126,8 +126,10 @@ def curve_points(
     logs, errors = np.full(shape, np.nan), np.full(shape, np.nan)
     logs[place], errors[place] = log_error, error
 
-    comparable = _comparable(logs, choose)
-    envelope = cross_fit(comparable)
+    compared = _compared(logs, choose)
+    kept = compared.choices[:, :, None] & compared.seeds[:, None, :]
+    comparable_logs = np.where(kept & ~compared.doubtful[:, None, None], logs, np.nan)
+    envelope = cross_fit(comparable_logs)
     n_seeds = (~np.isnan(envelope.log_error)).sum(axis=1)
     reached = n_seeds > 0
     mean_log = np.full(len(sizes), np.nan)
@@ -138,7 +140,7 @@ def curve_points(
     mean_error[reached] = np.nanmean(chosen[reached], axis=1)
 
     region = _regions(mean_error, chance)
-    why = _reasons(logs, n_seeds, region, choose, choices)
+    why = _reasons(logs, compared, n_seeds, region, choose, choices, seeds)
     used = reached & (region == Region.POWER_LAW)
     if len(seeds) > 1:
         used &= n_seeds > 1
@@ -169,7 +171,7 @@ def curve_points(
     return CurvePoints(
         table=table,
         size=np.asarray(sizes[used], dtype=float),
-        log_error=comparable[used][:, :, scored],
+        log_error=comparable_logs[used][:, :, scored],
         choices=tuple(choices),
         envelope=Envelope(
             envelope.log_error[used][:, scored],
@@ -336,18 +338,16 @@ _AXES = (
 )
 
 
-def _comparable(logs: NDArray[np.float64], choose: Sequence[str]) -> NDArray[np.float64]:
-    """Return `logs` with NaN for choices that lack seeds, and for sizes with too few to choose."""
+def _compared(logs: NDArray[np.float64], choose: Sequence[str]) -> Comparable:
+    """Return what of each size can be compared; refuses a choice by fewer than 3 seeds."""
+    compared = comparable(logs, SEEDS_TO_CHOOSE)
     seeds = logs.shape[2]
-    allowed = candidates(logs)
-    several = allowed.sum(axis=1) > 1
-    if several.any() and seeds < SEEDS_TO_CHOOSE:
+    if seeds < SEEDS_TO_CHOOSE and (np.isfinite(logs).any(axis=2).sum(axis=1) > 1).any():
         raise FitError(
             f"Choosing the best of several {', '.join(choose)} needs {SEEDS_TO_CHOOSE} seeds, and "
             f"there are {seeds}. Add seeds, or select one value first."
         )
-    short = several & ((~np.isnan(logs)).any(axis=1).sum(axis=1) < SEEDS_TO_CHOOSE)
-    return np.where((allowed & ~short[:, None])[:, :, None], logs, np.nan)
+    return compared
 
 
 def _regions(mean_error: NDArray[np.float64], chance: float | None) -> NDArray[np.object_]:
@@ -363,34 +363,38 @@ def _regions(mean_error: NDArray[np.float64], chance: float | None) -> NDArray[n
 
 def _reasons(
     logs: NDArray[np.float64],
+    compared: Comparable,
     n_seeds: NDArray[np.intp],
     region: NDArray[np.object_],
     choose: Sequence[str],
     choices: Sequence[tuple[object, ...]],
+    seeds: Sequence[tuple[object, ...]],
 ) -> list[str]:
     """Return why a size is out, or what was left out of it; empty where all of it counts."""
-    allowed = candidates(logs)
-    present = np.any(np.isfinite(logs), axis=2)
+    present = np.isfinite(logs)
     reasons = []
     for i, name in enumerate(region):
+        out = [
+            v for c, v in enumerate(choices) if present[i, c].any() and not compared.choices[i, c]
+        ]
+        lacking = f"{', '.join(choose)} {', '.join('/'.join(map(str, values)) for values in out)}"
         if name == Region.SMALL_DATA:
             reasons.append(f"mean error above {PLATEAU:g} of the chance error")
         elif name == Region.CLIFF:
             reasons.append(
                 f"mean error above {PLATEAU:g} of the chance error, though a smaller size is below"
             )
-        elif name == Region.UNKNOWN and not allowed[i].any():
-            reasons.append("no choice has every seed of this size")
+        elif name == Region.UNKNOWN and compared.doubtful[i]:
+            reasons.append(f"{lacking} may be the best, and lacks seeds that others have")
         elif name == Region.UNKNOWN:
             reasons.append(f"fewer than {SEEDS_TO_CHOOSE} seeds to choose by")
         elif n_seeds[i] == 1 and logs.shape[2] > 1:
             reasons.append("one seed only")
         else:
-            out = [v for c, v in enumerate(choices) if present[i, c] and not allowed[i, c]]
-            named = ["/".join(map(str, values)) for values in out]
-            reasons.append(
-                f"{', '.join(choose)} {', '.join(named)} not compared: seeds are missing"
-                if out
-                else ""
-            )
+            unshared = present[i].any(axis=0) & ~compared.seeds[i]
+            said = [f"{lacking} not compared: seeds are missing"] if out else []
+            if unshared.any():
+                names = ", ".join(str(seeds[s][0]) for s in np.flatnonzero(unshared).tolist())
+                said.append(f"seeds {names} not used: not every {', '.join(choose)} has them")
+            reasons.append("; ".join(said))
     return reasons

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from analysis.curves.envelope import candidates, cross_fit
+from analysis.curves.envelope import candidates, comparable, cross_fit
 
 
 def cross_fit_by_loops(logs):
@@ -46,6 +46,30 @@ def test_a_choice_without_all_seeds_of_its_size_takes_no_part():
     envelope = cross_fit(logs)
     assert envelope.choice.tolist() == [[0, 0, 0]]
     assert envelope.log_error.tolist() == [[0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("seeds_of", "choices", "seeds", "doubtful"),
+    [
+        (("01234", "01234"), "01", "01234", False),
+        (("01234", "0123"), "01", "0123", False),  # a lost cell
+        (("01234", "012"), "01", "012", False),
+        (("01234", "01"), "0", "01234", True),  # too few shared; 1 is ahead
+        (("01", "01234"), "1", "01234", False),  # 0 is behind
+        (("012", "234", "01234"), "02", "012", False),  # of equal ones the last is left out
+        (("01", "23"), "0", "01", True),  # no seed shared: by their own
+        (("01234", ""), "0", "01234", False),
+        (("", ""), "", "", False),
+    ],
+)
+def test_choices_are_compared_over_the_seeds_that_they_share(seeds_of, choices, seeds, doubtful):
+    logs = np.full((1, len(seeds_of), 5), np.nan)
+    for choice, own in enumerate(seeds_of):
+        logs[0, choice, [int(seed) for seed in own]] = -choice
+    told = comparable(logs, needed=3)
+    assert "".join(map(str, np.flatnonzero(told.choices[0]))) == choices
+    assert "".join(map(str, np.flatnonzero(told.seeds[0]))) == seeds
+    assert told.doubtful.tolist() == [doubtful]
 
 
 def test_a_seed_that_a_size_lacks_has_no_score_there():

@@ -369,13 +369,54 @@ def test_repeated_seeds_are_told_apart_and_never_offered_for_a_choice():
     assert fit_power_law(rates, seed="seed", choose=("learning_rate",)).n_cells == 90
 
 
-def test_a_model_without_all_seeds_is_not_compared_and_named():
-    cells = several_models(np.random.default_rng(0), models=2)
-    lost = (cells["train_examples"] == 50) & (cells["model_size"] == 1) & (cells["seed"] == 4)
-    point = fit_power_law(cells[~lost], form="M1").points.iloc[0]
-    assert point["used"]
-    assert point["best_model_size"] == 0
-    assert point["why"] == "model_size 1 not compared: seeds are missing"
+def better_model_16(seeds=5):
+    """Model 16 falls as m^-.4, model 64 as m^-.15: at the larger sizes 16 is far ahead."""
+    noise = np.random.default_rng(3).normal(scale=0.03, size=(2, len(SIZES), 8))
+    law = {16: 3.0 * SIZES**-0.4, 64: 1.5 * SIZES**-0.15}
+    tables = [
+        table(np.log(error)[:, None] + own, model_size=size)
+        for (size, error), own in zip(law.items(), noise, strict=True)
+    ]
+    cells = pd.concat(tables, ignore_index=True)
+    return cells[cells["seed"] < seeds], cells
+
+
+def test_more_seeds_of_one_model_do_not_take_the_best_one_from_the_curve():
+    balanced, more = better_model_16()
+    more = more[(more["seed"] < 5) | (more["model_size"] == 64)]
+    fit, expected = fit_power_law(more, form="M1"), fit_power_law(balanced, form="M1")
+    pd.testing.assert_frame_equal(fit.conf_int(), expected.conf_int())
+    assert fit.beta == pytest.approx(-0.4, abs=0.02)
+    assert set(fit.points["why"]) == {"seeds 5, 6, 7 not used: not every model_size has them"}
+
+
+def test_a_lost_cell_of_the_best_model_costs_its_seed_and_not_the_model():
+    cells, _ = better_model_16()
+    lost = (cells["train_examples"] == SIZES[-1]) & (cells["model_size"] == 16)
+    fit = fit_power_law(cells[~(lost & (cells["seed"] == 4))], form="M1")
+    last = fit.points.iloc[-1]
+    assert (last["used"], last["seeds"], last["best_model_size"]) == (True, 4, 16)
+    assert last["why"] == "seeds 4 not used: not every model_size has them"
+    assert fit.beta == pytest.approx(-0.4, abs=0.02)
+
+
+def test_a_size_whose_best_model_may_be_one_that_lacks_seeds_is_left_out():
+    cells, _ = better_model_16()
+    lost = (cells["train_examples"] == SIZES[-1]) & (cells["seed"] > 1)
+    fit = fit_power_law(cells[~(lost & (cells["model_size"] == 16))], form="M1")
+    assert fit.points["used"].tolist() == [True] * 8 + [False]
+    reason = "model_size 16 may be the best, and lacks seeds that others have"
+    assert fit.points["why"].iloc[-1] == reason
+    assert fit.beta == pytest.approx(-0.4, abs=0.02)
+
+
+def test_a_worse_model_with_few_seeds_is_not_compared_and_named():
+    cells, _ = better_model_16()
+    lost = (cells["train_examples"] == SIZES[-1]) & (cells["seed"] > 1)
+    fit = fit_power_law(cells[~(lost & (cells["model_size"] == 64))], form="M1")
+    last = fit.points.iloc[-1]
+    assert (last["used"], last["seeds"], last["best_model_size"]) == (True, 5, 16)
+    assert last["why"] == "model_size 64 not compared: seeds are missing"
 
 
 def test_a_size_of_one_seed_is_left_out():
