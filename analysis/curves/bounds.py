@@ -50,6 +50,7 @@ def score_bounds(
     *,
     floor: bool,
     level: float,
+    freedom: float | None = None,
     fits: Array | None = None,
 ) -> Array:
     """Return (..., 3, 2) bounds of (log α, β, γ) by the jackknifed score.
@@ -57,14 +58,15 @@ def score_bounds(
     `means`: (..., 1 + S, n) mean log errors of all seeds, then without each. Leading dimensions
     are tables of the same sizes, whose walks share their steps: 500 at once take a tenth of the
     time. `held_out_variance`: two (n, n) covariances of the means from the sampling of the held-out
-    set; the larger effect counts. `fits`: (..., 3) curves fitted to the means of all seeds, where
-    they are at hand.
+    set; the larger effect counts. `freedom`: of Student's t, S - 1 if None. `fits`: (..., 3)
+    curves fitted to the means of all seeds, where they are at hand.
     """
     tables = means.reshape(-1, *means.shape[-2:])
     jackknives = [Jackknife(table[0], table[1:]) for table in tables]
     between_seeds = np.stack([jackknife.covariance for jackknife in jackknives])
     covariances = [between_seeds + extra for extra in held_out_variance]
-    quantile = float(stdtrit(jackknives[0].degrees_of_freedom, (1 + level) / 2))
+    freedom = jackknives[0].degrees_of_freedom if freedom is None else freedom
+    quantile = float(stdtrit(freedom, (1 + level) / 2))
 
     def rejection(
         theta: Array, loss: Array, which: NDArray[np.intp], table: NDArray[np.intp]

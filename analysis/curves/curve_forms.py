@@ -147,6 +147,7 @@ class _FlooredPowerLaw(CurveForm):
                 held_out,
                 floor=self.floor,
                 level=level,
+                freedom=points.degrees_of_freedom,
                 fits=theta[0],
             )
         else:
@@ -231,10 +232,15 @@ class _AnyForm(CurveForm):
         jackknife = Jackknife(values[0], values[1:])
         effect = self._reported_slopes(theta[0]) @ self.sensitivity(theta[0], points.size)
         variance = jackknife.standard_error**2 + held_out_effect(points, effect)
-        half = stdtrit(jackknife.degrees_of_freedom, (1 + level) / 2) * np.sqrt(variance)
-        limits = self.no_bounds
+        half = stdtrit(points.degrees_of_freedom, (1 + level) / 2) * np.sqrt(variance)
+        open_ends = self.no_bounds
         bounds = values[0][:, None] + np.array([-1.0, 1.0]) * half[:, None]
-        return np.asarray(np.clip(bounds, limits[:, :1], limits[:, 1:]))
+        # What ended at the limit of the search, or reaches it, was not bounded by the data there.
+        lowest, highest = np.sort(self._reported_limits(theta[0]), axis=0)
+        ended = (theta[0] <= self.form.lower) | (theta[0] >= self.form.upper)
+        bounds[:, 0] = np.where(ended | (bounds[:, 0] <= lowest), open_ends[:, 0], bounds[:, 0])
+        bounds[:, 1] = np.where(ended | (bounds[:, 1] >= highest), open_ends[:, 1], bounds[:, 1])
+        return np.asarray(bounds)
 
     @override
     def status(
@@ -264,6 +270,14 @@ class _AnyForm(CurveForm):
         result = np.zeros(gradient.T.shape)
         result[free] = np.linalg.pinv(gradient[:, free], rcond=1e-12)
         return result
+
+    def _reported_limits(self, theta: Array) -> Array:
+        """Return (2, p) reported parameters with each in turn at the limits of its search."""
+        which = np.arange(len(theta))
+        ends = np.tile(theta, (2, len(theta), 1))
+        ends[:, which, which] = self.form.lower, self.form.upper
+        with np.errstate(over="ignore"):
+            return np.asarray(self.form.reported(ends)[:, which, which])
 
     def _reported_slopes(self, theta: Array) -> Array:
         """Return (p, q) derivatives of the reported parameters, by central differences."""

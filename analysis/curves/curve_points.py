@@ -84,6 +84,23 @@ class CurvePoints:
         """Whether at some size there was a choice to make."""
         return bool((candidates(self.log_error).sum(axis=1) > 1).any())
 
+    @property
+    def degrees_of_freedom(self) -> float:
+        """Those of Student's t about a parameter: S - 1, fewer where sizes lack seeds.
+
+        The variance then rests on few seeds. After Satterthwaite, of the slope: seed s enters with
+        V_s = Σ (log m - mean)²/n² over the sizes that have it, n the number of seeds there, and
+        ν = (1 - 1/S) (Σ V_s)²/Σ V_s². Of nine sizes with 5 to 20 seeds, but 2 to 4 at some, it
+        covered .95 to .97 at a nominal .95 (a line, 6,000 sets), where S - 1 covered .85 to .95.
+        """
+        has = ~np.isnan(self.envelope.log_error)
+        if has.all():
+            return float(len(self.seeds) - 1)
+        centred = np.log(self.size) - np.log(self.size).mean()
+        own = (centred / has.sum(axis=1)) ** 2 @ has
+        seeds = len(self.seeds)
+        return float((1 - 1 / seeds) * own.sum() ** 2 / (own**2).sum())
+
     def mean_log_error(self, without: int | None = None) -> NDArray[np.float64]:
         """Return (n,) means over seeds, the choice made anew `without` the seed of that index."""
         if without is None:

@@ -170,13 +170,14 @@ def _standard_error(
 ) -> tuple[float, float]:
     """Return the standard error of the difference and its degrees of freedom."""
     if not (first.identified and second.identified):
-        return math.inf, float(min(len(first.folds), len(second.folds)) - 1)
+        return math.inf, min(fit.curve.degrees_of_freedom for fit in (first, second))
     # In every form with a β it is the second working parameter, and reported as it is.
     held_out = float(first.held_out_variance[1] + second.held_out_variance[1])
     if paired:
         folds = first.folds[:, 1] - second.folds[:, 1]
-        return math.sqrt(_variance(folds) + held_out), float(len(folds) - 1)
-    parts = [(_variance(fit.folds[:, 1]), len(fit.folds) - 1) for fit in (first, second)]
+        freedom = min(fit.curve.degrees_of_freedom for fit in (first, second))
+        return math.sqrt(_variance(folds) + held_out), freedom
+    parts = [(_variance(fit.folds[:, 1]), fit.curve.degrees_of_freedom) for fit in (first, second)]
     total = sum(variance for variance, _ in parts)
     squares = sum(variance**2 / freedom for variance, freedom in parts)
     freedom = total**2 / squares if squares else float(min(f for _, f in parts))

@@ -51,9 +51,9 @@ def fit_status(
     """
     log_size = np.log(points.size)
     parameters = 3 if floor else 2
-    if _is_flat(log_size, means, points.binomial_variance):
-        return FitStatus.FLAT
     variance, freedom = _noise(points, parameters, loss)
+    if _is_flat(points, means, variance, freedom):
+        return FitStatus.FLAT
     if floor:
         if exponent is None:
             allowed = loss + variance * float(fdtri(1, freedom, LEVEL))
@@ -76,10 +76,10 @@ def form_status(points: CurvePoints, means: Array, form: Form, fits: FormFits) -
     """
     size = points.size[:, None]
     parameters = len(form.parameters)
-    if _is_flat(np.log(points.size), means, points.binomial_variance):
-        return FitStatus.FLAT
     loss = float(fits.objective[0])
     variance, freedom = _noise(points, parameters, loss)
+    if _is_flat(points, means, variance, freedom):
+        return FitStatus.FLAT
     jacobian = form.log_gradient(fits.theta[0], size)
     information = inverse_information(jacobian, np.ones(len(size)), ~fits.at_bound[0])
     half = np.sqrt(variance * fdtri(1, freedom, LEVEL) * np.diagonal(information))
@@ -102,22 +102,30 @@ def _is_poor(points: CurvePoints, loss: float, variance: float, upper: int, lowe
     return bool(tested and _tail(misfit, variance, upper, lower))
 
 
-def _is_flat(log_size: Array, means: Array, binomial_variance: Array) -> bool:
-    """Return whether the straight line through the points could be level, at 95 %."""
+def _is_flat(points: CurvePoints, means: Array, noise: float, freedom: int) -> bool:
+    """Return whether the error could be one constant.
+
+    The straight line through the points could be level, at 95 %, and a constant misses them by no
+    more than `noise` explains: a curve that falls and rises again is not flat.
+    """
+    log_size = np.log(points.size)
     centred = log_size - log_size.mean()
     weights = centred / (centred @ centred)
     slopes = means @ weights
+    about_mean = float(np.sum((means[0] - means[0].mean()) ** 2))
+    if _is_poor(points, about_mean, noise, len(log_size) - 1, freedom):
+        return False
     if np.abs(slopes[0]) * np.ptp(log_size) < ROUNDING:
         return True
     if len(slopes) > 1:
-        jackknife = Jackknife(slopes[:1], slopes[1:, None])
-        variance, freedom = jackknife.standard_error[0] ** 2, jackknife.degrees_of_freedom
+        variance = Jackknife(slopes[:1], slopes[1:, None]).standard_error[0] ** 2
+        quantile = stdtrit(points.degrees_of_freedom, (1 + LEVEL) / 2)
     else:
         residual = means[0] - means[0].mean() - slopes[0] * centred
-        freedom = len(log_size) - 2
-        variance = residual @ residual / freedom / (centred @ centred)
-    variance = variance + weights**2 @ binomial_variance
-    return bool(np.abs(slopes[0]) <= stdtrit(freedom, (1 + LEVEL) / 2) * np.sqrt(variance))
+        variance = residual @ residual / (len(log_size) - 2) / (centred @ centred)
+        quantile = stdtrit(len(log_size) - 2, (1 + LEVEL) / 2)
+    variance = variance + weights**2 @ points.binomial_variance
+    return bool(np.abs(slopes[0]) <= quantile * np.sqrt(variance))
 
 
 def _open_ends(log_size: Array, log_error: Array, allowed: float) -> Array:

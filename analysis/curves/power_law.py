@@ -127,15 +127,17 @@ class PowerLawFit:
 
         The values that a test at 1 - level does not reject (see `analysis.curves.bounds`); γ ≥ 0.
         An exponent that the data do not bound on a side is infinite there, and on both if the curve
-        is flat. The seeds share one held-out set, whose own sampling no seed shows. So errors of
-        variance `points.binomial_variance`, (1 - ε)/(n ε) by the delta method on a share of n, are
-        added to what the test takes for noise: either as independent from size to size, or as
-        nested (what a larger shard gets wrong, a smaller one does too), whichever weighs more. As
-        part of it differs between seeds and is counted there already, this errs on the wide side.
+        is flat; so is every parameter of an unidentified fit of a form other than M1 and M2. The
+        seeds share one held-out set, whose own sampling no seed shows. So errors of variance
+        `points.binomial_variance`, (1 - ε)/(n ε) by the delta method on a share of n, are added to
+        what the test takes for noise: either as independent from size to size, or as nested (what a
+        larger shard gets wrong, a smaller one does too), whichever weighs more. As part of it
+        differs between seeds and is counted there already, this errs on the wide side.
         """
         self._require_interval(level)
         curve = curve_form(self.form)
-        if self.status == FitStatus.FLAT and self.form != "M1":
+        flat = self.status == FitStatus.FLAT and self.form != "M1"
+        if flat or (not self.identified and self.form not in ("M1", "M2")):
             bounds = curve.no_bounds
         elif level == LEVEL and self.bounds is not None:
             bounds = self.bounds
@@ -166,7 +168,7 @@ class PowerLawFit:
         estimate = curve.log_curve(self.theta[None], size)[0]
         jackknife = Jackknife(estimate, curve.log_curve(self.folds, size))
         variance = jackknife.standard_error**2 + self.held_out_curve_variance(size)
-        half = stdtrit(jackknife.degrees_of_freedom, (1 + level) / 2) * np.sqrt(variance)
+        half = stdtrit(self.curve.degrees_of_freedom, (1 + level) / 2) * np.sqrt(variance)
         inside = (size >= self.curve.size.min()) & (size <= self.curve.size.max())
         half = np.where(inside | self.identified, half, np.inf)
         logs = np.stack([estimate, estimate - half, estimate + half])

@@ -220,7 +220,7 @@ def _jackknife_bounds(fit: PowerLawFit, folds: Array, level: float) -> tuple[flo
     variance = float(jackknife.covariance[0, 0])
     if fit.curve.binomial_variance.any():
         variance += _held_out_variance(fit, folds[0])
-    half = stdtrit(jackknife.degrees_of_freedom, (1 + level) / 2) * math.sqrt(variance)
+    half = stdtrit(fit.curve.degrees_of_freedom, (1 + level) / 2) * math.sqrt(variance)
     return _exp(folds[0] - half), _exp(folds[0] + half)
 
 

@@ -294,7 +294,7 @@ def fit_scaling_law(
     )
     judged = interval in (ScalingInterval.PROFILE, ScalingInterval.JACKKNIFE)
     bounds = result.conf_int().to_numpy() if judged else None
-    return replace(result, status=scaling_status(chosen, rows, fits, covariance, bounds))
+    return replace(result, status=scaling_status(chosen, rows, fits, covariance, bounds, minimized))
 
 
 def _loss(name: str, delta: float) -> Loss:

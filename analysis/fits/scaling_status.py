@@ -1,12 +1,13 @@
 """Whether a fitted law can be used, and with what reserve."""
 
+from dataclasses import replace
 from enum import StrEnum
 
 import numpy as np
 from scipy.special import fdtrc, stdtrit
 
 from analysis.fits.fit_covariance import CONDITION_LIMIT, condition_of
-from analysis.fits.fitting import FormFits, residuals
+from analysis.fits.fitting import FormFits, Huber, Loss, residuals
 from analysis.fits.scaling_rows import ScalingRows
 from analysis.forms.base import Array, Form
 
@@ -15,6 +16,10 @@ __all__ = ["ScalingStatus", "scaling_status"]
 LEVEL = 0.95
 MISFIT_LEVEL = 0.001
 """Chance at which a right form is called a poor fit: small, as the test ignores unequal noise."""
+OUTLIER = 4.0
+"""Standard deviations beyond which a residual is an outlier's: 1 of 16,000 of normal noise."""
+MAD_TO_SD = 1.4826
+"""A normal distribution's standard deviation over its median absolute deviation."""
 ROUNDING = 1e-9
 """Differences of log y below this are rounding, not noise."""
 
@@ -34,13 +39,21 @@ class ScalingStatus(StrEnum):
 
 
 def scaling_status(
-    form: Form, rows: ScalingRows, fits: FormFits, covariance: Array, bounds: Array | None
+    form: Form,
+    rows: ScalingRows,
+    fits: FormFits,
+    covariance: Array,
+    bounds: Array | None,
+    loss: Loss,
 ) -> ScalingStatus:
     """Return the first status that applies.
 
     `covariance`: (p, p) of the working parameters; `bounds`: (p, 2), None without an interval.
+    Where `loss` is Huber's, outliers are judged no more than they were fitted.
     """
     log_residual = residuals(form, fits.theta[0], rows.x, rows.log_y, "log")
+    if isinstance(loss, Huber):
+        rows = _without_outliers(rows, log_residual)
     if _is_flat(rows, log_residual, len(form.parameters)):
         return ScalingStatus.FLAT
     if _unidentified(form, rows, covariance, bounds):
@@ -52,6 +65,14 @@ def scaling_status(
     if fits.at_bound[0].any():
         return ScalingStatus.AT_BOUND
     return ScalingStatus.NARROW_RANGE if rows.narrow else ScalingStatus.CONVERGED
+
+
+def _without_outliers(rows: ScalingRows, log_residual: Array) -> ScalingRows:
+    """Return `rows` without weight where the residual is an outlier's."""
+    distance = np.abs(log_residual)
+    scale = MAD_TO_SD * float(np.median(distance[rows.weights > 0]))
+    kept = (distance <= OUTLIER * scale) | (distance < ROUNDING)
+    return replace(rows, weights=np.where(kept, rows.weights, 0.0))
 
 
 def _is_flat(rows: ScalingRows, log_residual: Array, parameters: int) -> bool:

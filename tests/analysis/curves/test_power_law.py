@@ -725,6 +725,37 @@ def test_other_forms_of_a_flat_curve_identify_nothing(name):
     assert (fit.conf_int()["upper"] == np.inf).all()
 
 
+@pytest.mark.parametrize(
+    ("form", "status"), [("M1", "POOR_FIT"), ("M2", "POOR_FIT"), ("BNSL", "UNIDENTIFIED")]
+)
+def test_a_curve_that_falls_and_rises_is_poorly_fitted_and_not_flat(form, status):
+    bowl = 0.3 * ((np.log(SIZES) - np.log(SIZES).mean()) / 3) ** 2
+    noise = 0.01 * np.random.default_rng(0).normal(size=(9, 5))
+    assert fit_power_law(table(bowl[:, None] - 1 + noise), form=form).status.name == status
+
+
+def test_a_form_whose_parameters_trade_off_has_no_bounds():
+    line = table(np.log(truth(-0.2))[:, None] + 0.03 * np.random.default_rng(0).normal(size=(9, 5)))
+    fit = fit_power_law(line, form="M4")  # a ceiling and its power, of a straight line
+    assert fit.status is FitStatus.UNIDENTIFIED
+    assert fit.conf_int().loc["beta"].tolist() == [-np.inf, np.inf]
+    assert (fit.conf_int()["upper"] == np.inf).all()
+
+
+@pytest.mark.parametrize("few", [slice(5, 9), slice(0, 2)])
+def test_intervals_are_as_wide_as_sizes_with_few_seeds_ask_for(few):
+    rng = np.random.default_rng(0)
+    held = []
+    for _ in range(300):
+        errors = np.log(truth(-0.3))[:, None] + 0.04 * rng.normal(size=(9, 10))
+        errors[few, 2:] = np.nan
+        cells = table(errors).dropna()
+        low, high = fit_power_law(cells, form="M1").conf_int().loc["beta"]
+        held.append(low < -0.3 < high)
+    # Nominal .95, with a standard error of .013. With t of 9 degrees: .88 and .90.
+    assert 0.925 < np.mean(held) < 0.99
+
+
 def test_curves_fitted_together_are_fitted_as_alone():
     curves = np.log(truth(-0.3, 0.02)) + 0.04 * np.random.default_rng(0).normal(size=(6, 9))
     together, losses = fit_curves(np.log(SIZES), curves, floor=True)

@@ -69,6 +69,19 @@ def test_profile_intervals_of_a_floor_are_those_of_the_learning_curve():
     np.testing.assert_allclose(fit.conf_int().iloc[1:], expected[1:], rtol=1e-5)
 
 
+def test_outliers_that_hubers_loss_passes_by_do_not_make_a_law_flat():
+    m = np.geomspace(10, 1e4, 40)
+    noise = 0.01 * np.random.default_rng(0).normal(size=40)
+    noise[[3, 17, 30]] += [3, -3, 3]
+    table = pd.DataFrame({"m": m, "y": 5 * m**-0.1 * np.exp(noise)})
+    robust = fit_scaling_law(table, "m", "y", form="M1", loss="huber")
+    assert robust.params["beta"] == pytest.approx(-0.1, abs=0.005)
+    assert robust.status is ScalingStatus.CONVERGED
+    assert fit_scaling_law(table, "m", "y", form="M1").status is ScalingStatus.FLAT
+    level = table.assign(y=5 * np.exp(noise))
+    assert fit_scaling_law(level, "m", "y", form="M1", loss="huber").status is ScalingStatus.FLAT
+
+
 def test_profile_intervals_cover_the_truth_of_a_joint_law():
     # 40 tables × 5 parameters; at a coverage of .95 fewer than 180 of 200 has a chance below 1e-3.
     covered = 0
