@@ -39,8 +39,8 @@ class CurveRegions:
     floor: float
     """γ; 0 where the data do not tell it from 0."""
     floor_begins: float
-    """Size at which power term and floor are equal; it may lie beyond the sizes. Infinite where no
-    floor can be told from 0."""
+    """Size at which power term and floor are equal; it may lie below or beyond the sizes. Infinite
+    where no floor can be told from 0."""
     lower: float
     """Lower bound of that size at 95 %."""
     upper: float
@@ -114,7 +114,7 @@ def curve_regions(fit: PowerLawFit) -> CurveRegions:
     named = bool(low > 0) and fit.beta < 0
     if named:
         begins, lower, upper = _crossing(fit)
-        where = "within" if begins <= fit.curve.size.max() else "beyond"
+        where = _where(begins, fit.curve.size)
         reason = (
             f"The 95 % interval of γ, [{low:.3g}, {high:.3g}], excludes 0; "
             f"power term and floor are equal {where} the sizes."
@@ -136,6 +136,12 @@ def curve_regions(fit: PowerLawFit) -> CurveRegions:
         reason=reason,
         n_cells=fit.n_cells,
     )
+
+
+def _where(begins: float, sizes: Array) -> str:
+    if begins < sizes.min():
+        return "below"
+    return "within" if begins <= sizes.max() else "beyond"
 
 
 def _crossing(fit: PowerLawFit) -> tuple[float, float, float]:

@@ -90,6 +90,14 @@ def test_a_floor_not_yet_reached_is_foretold_beyond_the_sizes() -> None:
     assert (labels == Region.FLOOR).sum() == (found.floor_begins <= SIZES).sum()
 
 
+@pytest.mark.parametrize(("gamma", "where"), [(0.5, "below"), (0.08, "within"), (0.004, "beyond")])
+def test_it_is_said_whether_the_floor_begins_below_within_or_beyond_the_sizes(
+    gamma: float, where: str
+) -> None:
+    found = regions(0.3 * (SIZES / SIZES[0]) ** -0.4 + gamma, 0.0, 2, rng=0)
+    assert f"power term and floor are equal {where} the sizes" in found.reason
+
+
 def test_the_interval_covers_where_the_floor_begins() -> None:
     begins = 50.0 * (0.12 / 0.78) ** (1 / -0.4)
     found = [regions(error(-0.4, 0.12, 50.0), 0.02, 5, rng) for rng in range(60)]
