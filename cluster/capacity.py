@@ -11,6 +11,7 @@ __all__ = [
     "TrialResources",
     "accelerator_resource",
     "fit_together",
+    "names_accelerator",
     "node_of",
     "shortfalls",
     "slots_of",
@@ -90,6 +91,11 @@ def accelerator_resource(accelerator_type: str) -> str:
     return f"{ACCELERATOR}{accelerator_type}"
 
 
+def names_accelerator(resource: str) -> bool:
+    """Return whether a resource of this name stands for a model of GPU."""
+    return resource.startswith(ACCELERATOR)
+
+
 def shortfalls(requirements: Sequence[Requirement], nodes: Sequence[NodeResources]) -> list[str]:
     """Return one sentence for each requirement that the nodes cannot hold; empty when all fit."""
     return [
@@ -165,9 +171,10 @@ def _there_is(resources: TrialResources, nodes: Sequence[NodeResources]) -> str:
     if not nodes:
         return "the cluster has no node"
     for name, amount in resources.named:
-        nodes = [node for node in nodes if node.named.get(name, 0.0) >= amount]
-        if not nodes:
-            return f"no node has {_named(name, amount)}"
+        having = [node for node in nodes if node.named.get(name, 0.0) >= amount]
+        if not having:
+            return f"no node has {_named(name, amount)}{_other_models(name, nodes)}"
+        nodes = having
     if resources.workers == 1:
         node = max(nodes, key=lambda node: (node.gpus, node.cpus))
         return f"the largest of {len(nodes)} has {TrialResources(cpus=node.cpus, gpus=node.gpus)}"
@@ -176,8 +183,16 @@ def _there_is(resources: TrialResources, nodes: Sequence[NodeResources]) -> str:
     return f"all {len(nodes)} nodes together have {held}"
 
 
+def _other_models(name: str, nodes: Sequence[NodeResources]) -> str:
+    """Return what stands beside the model of GPU that is missed; nothing for other resources."""
+    models = {each for node in nodes for each in node.named if names_accelerator(each)}
+    if not names_accelerator(name) or not models:
+        return ""
+    return f", only {', '.join(sorted(each.removeprefix(ACCELERATOR) for each in models))}"
+
+
 def _named(name: str, amount: float) -> str:
-    if name.startswith(ACCELERATOR):
+    if names_accelerator(name):
         return f"accelerator type {name.removeprefix(ACCELERATOR)}"
     return f"{amount:g} {name}"
 

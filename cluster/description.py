@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from cluster.capacity import accelerator_resource
+from cluster.capacity import Requirement, accelerator_resource
 
 __all__ = [
     "Aws",
@@ -281,6 +281,10 @@ class ClusterDescription:
     slurm: Slurm | None = None
     """None: Slurm cannot be rendered."""
 
+    def most_nodes(self) -> list[NodeShape]:
+        """Return the head and as many nodes of every group as there may be."""
+        return [self.head, *(each.shape for each in self.workers for _ in range(each.max_nodes))]
+
 
 @dataclass(frozen=True, kw_only=True)
 class StudyFile:
@@ -292,3 +296,7 @@ class StudyFile:
     """Absolute, on the machine where the file is rendered."""
     text: str
     """What it says."""
+    needs: tuple[Requirement, ...] = ()
+    """What its trials hold, as far as that is certain."""
+    confirmed: bool = False
+    """Whether its size is intended, however many grid points there are."""

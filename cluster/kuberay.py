@@ -27,6 +27,7 @@ from cluster.ray_words import (
     ray_start_resources,
     run_command,
 )
+from cluster.study_needs import refuse_what_fits_nowhere
 
 __all__ = ["render_kuberay"]
 
@@ -51,6 +52,7 @@ def render_kuberay(description: ClusterDescription, study: StudyFile | None) -> 
             "{namespace: …, token_secret: …, ray_version: …}.",
         )
     _refuse_what_pods_lack(description, kubernetes)
+    refuse_what_fits_nowhere(study, description.most_nodes())
     if study is None:
         documents = [
             {
@@ -226,11 +228,14 @@ def _volumes(
 
 
 def _env(description: ClusterDescription, kubernetes: Kubernetes) -> list[dict[str, Any]]:
-    """Return the variables of a container; Kubernetes would take $(NAME) in them for another's."""
+    """Return the variables of a container.
+
+    Kubernetes takes $(NAME) in a value for another variable's, and $$ for $.
+    """
     secret = {"name": kubernetes.token_secret, "key": TOKEN_KEY}
     variables = environment_variables(description)
     return [
-        *({"name": name, "value": text.replace("$(", "$$(")} for name, text in variables.items()),
+        *({"name": name, "value": text.replace("$", "$$")} for name, text in variables.items()),
         {"name": "RAY_AUTH_TOKEN", "valueFrom": {"secretKeyRef": secret}},
     ]
 

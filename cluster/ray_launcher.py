@@ -28,6 +28,7 @@ from cluster.ray_words import (
     run_command,
     shell_options,
 )
+from cluster.study_needs import refuse_what_fits_nowhere
 
 __all__ = ["render_ray"]
 
@@ -48,9 +49,11 @@ def render_ray(description: ClusterDescription, study: StudyFile | None) -> str:
             "the cluster launcher has nowhere to launch; allowed: one of the sections aws, gcp and "
             "local. Add the one that applies.",
         )
+    machines = _machines(provider, description)
+    refuse_what_fits_nowhere(study, description.most_nodes())
     document = {
         "cluster_name": description.name,
-        **_machines(provider, description),
+        **machines,
         "idle_timeout_minutes": IDLE_MINUTES,
         **_docker(description),
         "file_mounts": _file_mounts(description, study),

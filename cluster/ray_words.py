@@ -45,8 +45,8 @@ def run_command(description: ClusterDescription, study: StudyFile, study_word: s
     """Return the command that runs `study`; `study_word` is its path as a shell reads it."""
     store = shlex.quote(description.storage.store(study.name))
     grows = any(group.min_nodes < group.max_nodes for group in description.workers)
-    growing = " --autoscaling" if grows else ""
-    return f"scaling-study run {study_word} --store {store} --address auto{growing}"
+    options = " --autoscaling" * grows + " --yes" * study.confirmed
+    return f"scaling-study run {study_word} --store {store} --address auto{options}"
 
 
 def shell_options(options: Mapping[str, str]) -> str:

@@ -17,7 +17,8 @@ Renderer = Callable[[ClusterDescription, StudyFile | None], str]
 """Returns the text of the file that starts the cluster, and runs the study where one is given.
 
 It holds no secret and depends on nothing but its arguments. Raises `DescriptionError` for what the
-backend cannot do, instead of leaving it out."""
+backend cannot do, instead of leaving it out, and for a study that none of its nodes could hold
+(`refuse_what_fits_nowhere`)."""
 
 
 class Backend(StrEnum):

@@ -18,6 +18,7 @@ from cluster.ray_words import (
     run_command,
     shell_options,
 )
+from cluster.study_needs import refuse_what_fits_nowhere
 
 __all__ = ["render_slurm"]
 
@@ -43,6 +44,7 @@ def render_slurm(description: ClusterDescription, study: StudyFile | None) -> st
             (), "a Slurm job is there to run a study, and none is given. Add --study STUDY.yaml."
         )
     nodes, head, worker = _allocation(description)
+    refuse_what_fits_nowhere(study, [head, *[worker] * (nodes - 1)])
     gres = f"--gres={slurm.gpu_gres}:{worker.gpus}" if worker.gpus else ""
     script = files(__package__).joinpath("slurm.sh.tmpl").read_text("utf-8")
     return _ScriptTemplate(script).substitute(

@@ -412,6 +412,7 @@ def render(
             help="Where it goes; by default standard output.",
         ),
     ] = None,
+    yes: YesOption = False,
 ) -> None:
     """Write launcher YAML, KubeRay manifests or a Slurm script for a cluster. Starts nothing."""
     with _reporting() as show:
@@ -420,7 +421,7 @@ def render(
 
         if backend not in set(Backend):
             _refuse(f"The backend is {backend!r}; allowed: {', '.join(Backend)}.")
-        text = render_cluster(Backend(backend), description, study)
+        text = render_cluster(Backend(backend), description, study, confirmed=yes)
         if out is None:
             show.text(text)
         else:

@@ -33,7 +33,7 @@ from cluster.description import (
 )
 from cluster.errors import DescriptionError
 from cluster.renderers import RENDERERS, Backend
-from orchestrator.errors import RequestError
+from orchestrator.errors import PlanError, RequestError
 from orchestrator.study_file.axes import shown
 from orchestrator.study_file.study import Study
 from orchestrator.study_file.validation import Spec, checked, place
@@ -56,22 +56,44 @@ OLDEST_RAY = (2, 60)
 """What scaling-study is installed with."""
 
 
-def render_cluster(backend: Backend, file: Path, study_file: Path | None) -> str:
+def render_cluster(
+    backend: Backend, file: Path, study_file: Path | None, *, confirmed: bool = False
+) -> str:
     """Return the text that starts the cluster that `file` describes on `backend`.
 
-    `study_file`: the study to run there; it is checked. Raises `StudyFileError` about either file.
+    `study_file`: the study to run there; it is checked. `confirmed`: more than 100,000 grid points
+    are intended. Raises `StudyFileError` about either file, also where no node could hold the
+    study, and `PlanError` for one that is larger than was confirmed.
     """
     document = Document.from_text(read_text(file, KIND), str(file), KIND)
     description = _description(document)
-    study = None
-    if study_file is not None:
-        loaded = Study.from_file(study_file)
-        path = PurePosixPath(study_file.resolve())
-        study = StudyFile(name=loaded.name, path=path, text=loaded.text)
+    study = None if study_file is None else _study(study_file, confirmed)
     try:
         return RENDERERS[backend](description, study)
     except DescriptionError as error:
         raise document.error(error.path, str(error)) from error
+
+
+def _study(file: Path, confirmed: bool) -> StudyFile:
+    # Only with a study, which brings torch anyway.
+    from orchestrator.planning import CONFIRMED_POINTS
+    from orchestrator.study_file.needs import resource_needs
+
+    study = Study.from_file(file)
+    points = study.points()
+    if points > CONFIRMED_POINTS and not confirmed:
+        raise PlanError(
+            f"{study.source}: the grids have {points:,} points; more than {CONFIRMED_POINTS:,} "
+            "need --yes, and the cluster would start in vain. Pass --yes, which the rendered "
+            "command then has too, or take values off an axis."
+        )
+    return StudyFile(
+        name=study.name,
+        path=PurePosixPath(file.resolve()),
+        text=study.text,
+        needs=resource_needs(study),
+        confirmed=confirmed,
+    )
 
 
 def write_rendered(text: str, file: Path) -> None:

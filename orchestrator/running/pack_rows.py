@@ -33,6 +33,15 @@ class Failure:
     host: str
     failed_at: datetime
 
+    def __post_init__(self) -> None:
+        """Write out what is not UTF-8 in the texts, as in a message about such a file's name.
+
+        Python keeps its bytes as lone surrogates, which no Parquet file takes.
+        """
+        for name in ("error_type", "error_message", "error_traceback"):
+            text: str = getattr(self, name)
+            object.__setattr__(self, name, text.encode("utf-8", "backslashreplace").decode())
+
 
 @dataclass(frozen=True, kw_only=True)
 class PackProgress:

@@ -258,6 +258,8 @@ class Store:
         `end_pack`.
         """
         folder = f"{CHECKPOINTS}/{checked_name('pack', pack_id)}"
+        # The members are the commit: a pack that counts as open has a state to go on from, and its
+        # halves do not forget the pack that it went on from itself.
         self._files.write(f"{folder}/{STATE}", state)
         self._files.write(f"{folder}/{MEMBERS}", json.dumps(list(members)).encode())
 
@@ -276,7 +278,7 @@ class Store:
     def open_packs(self) -> dict[str, list[str]]:
         """Return the cell_ids of the members of every pack with a checkpoint, by pack_id."""
         packs = {}
-        for pack_id in sorted(self._files.entries(CHECKPOINTS)):
+        for pack_id in sorted(self._checkpoint_folders()):
             members = self._read_json(f"{CHECKPOINTS}/{pack_id}/{MEMBERS}")
             if members is not None:  # else a worker is ending it, or was killed while it did
                 packs[pack_id] = [str(cell_id) for cell_id in members]
@@ -304,15 +306,16 @@ class Store:
         """Hold the store as its one driver, with everything in it put right first.
 
         `driver`: what drives, in words. Waits up to `wait_seconds` for workers that outlived an
-        earlier driver; completes a compaction that was killed, sets unreadable files aside and
-        rewrites parts of an older schema. Raises `StoreError`, naming it by host, process and
-        start, when there is another driver.
+        earlier driver; completes a compaction that was killed, sets unreadable files aside,
+        rewrites parts of an older schema and deletes torsos of checkpoints. Raises `StoreError`,
+        naming it by host, process and start, when there is another driver.
         """
         self.create()
         with self._locks.driver(Heartbeat(driver=driver)) as renewer:
             with self._locks.no_workers(wait_seconds):
                 complete_compaction(self._files)
                 set_aside = recover(self._files)
+                self._delete_torsos()
             yield Driving(renewer, set_aside)
 
     @contextmanager
@@ -351,6 +354,18 @@ class Store:
             self._locks.no_workers(wait_seconds),
         ):
             return compact(self._files, rows_per_part)
+
+    def _delete_torsos(self) -> None:
+        """Delete checkpoints without members, which nobody goes on from or would ever end.
+
+        Such is left of a worker that is killed in its pack's first checkpoint, or as it ends one.
+        """
+        for pack_id in self._checkpoint_folders() - self.open_packs().keys():
+            self._files.delete_folder(f"{CHECKPOINTS}/{pack_id}")
+
+    def _checkpoint_folders(self) -> set[str]:
+        entries = self._files.entries(CHECKPOINTS)
+        return {name for name, entry in entries.items() if entry.is_folder}
 
     def _read_json(self, path: str) -> Any:
         """Return what a JSON file holds; None where there is none, or a torso of one."""

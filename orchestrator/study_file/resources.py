@@ -37,6 +37,18 @@ class ResourceRule:
     up_to_parameters: float | None = None
     """Parameters of the largest model that the rule covers, itself included; None: any."""
 
+    def trial(self) -> TrialResources:
+        """Return what a trial of such a model holds."""
+        named = dict(self.custom)
+        if self.accelerator_type is not None:
+            named[accelerator_resource(self.accelerator_type)] = ANY_SHARE
+        return TrialResources(
+            cpus=self.cpus,
+            gpus=self.gpus / self.workers,
+            workers=self.workers,
+            named=tuple(sorted(named.items())),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
@@ -46,20 +58,15 @@ class Resources:
     """At least one; bounds rise strictly, and only the last rule has none."""
 
     def for_parameters(self, count: int) -> TrialResources:
-        """Return what a trial holds for a model of `count` parameters: by the first such rule."""
-        rule = next(
+        """Return what a trial holds for a model of `count` parameters."""
+        return self.rule_for(count).trial()
+
+    def rule_for(self, count: int) -> ResourceRule:
+        """Return the first rule that covers a model of `count` parameters."""
+        return next(
             rule
             for rule in self.rules
             if rule.up_to_parameters is None or count <= rule.up_to_parameters
-        )
-        named = dict(rule.custom)
-        if rule.accelerator_type is not None:
-            named[accelerator_resource(rule.accelerator_type)] = ANY_SHARE
-        return TrialResources(
-            cpus=rule.cpus,
-            gpus=rule.gpus / rule.workers,
-            workers=rule.workers,
-            named=tuple(sorted(named.items())),
         )
 
     @classmethod

@@ -41,6 +41,8 @@ LONGEST_SCALAR = 1_000
 """Characters of one value."""
 DEEPEST = 20
 """Mappings and lists inside each other; a study needs 5."""
+SURROGATE = re.compile(r"[\ud800-\udfff]")
+"""Half a character of UTF-16: an escape can ask for one, and no file or screen takes it."""
 
 CORE_SCHEMA: dict[str, re.Pattern[str]] = {
     "null": re.compile(r"~|null|Null|NULL|", re.ASCII),
@@ -132,6 +134,7 @@ def _plain(value: Any, source: str, path: KeyPath) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
+        _refuse_surrogates(value, source, None)
         return str.__str__(value)  # the bare text of a subclass, as NumPy's or an enum's
     if isinstance(value, numbers.Integral) and abs(int(value)) <= LARGEST_INTEGER:
         return int(value)
@@ -140,6 +143,8 @@ def _plain(value: Any, source: str, path: KeyPath) -> Any:
     if isinstance(value, list | tuple | range):
         return [_plain(item, source, (*path, i)) for i, item in enumerate(value)]
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        for key in value:
+            _refuse_surrogates(key, source, None)
         return {str.__str__(key): _plain(item, source, (*path, key)) for key, item in value.items()}
     raise located(
         source,
@@ -148,6 +153,16 @@ def _plain(value: Any, source: str, path: KeyPath) -> Any:
         "allowed: text, finite numbers, integers of 64 bits, and lists and dicts (keys are text) "
         "of them. Convert it; an array has .tolist().",
     )
+
+
+def _refuse_surrogates(text: str, source: str, line: int | None) -> None:
+    if found := SURROGATE.search(text):
+        raise located(
+            source,
+            line,
+            f"{text!r:.60} has {found[0]!r}, half a character (a surrogate); allowed: whole ones. "
+            "Write the character itself.",
+        )
 
 
 def read_text(path: Path, kind: FileKind = STUDY) -> str:
@@ -272,6 +287,7 @@ class _Builder:
             raise self._error(
                 event, f"a value has {len(text)} characters; allowed: at most {LONGEST_SCALAR}."
             )
+        _refuse_surrogates(text, self._source, _line(event))
         if event.style is not None:
             return text
         kind = next((k for k, pattern in CORE_SCHEMA.items() if pattern.fullmatch(text)), "str")

@@ -103,6 +103,13 @@ def test_named_resources_are_on_the_node_that_has_the_rest_too():
     assert "the largest of 2 has 8 CPUs and 4 GPUs" in sentence
 
 
+def test_a_model_of_gpu_that_is_missed_is_named_with_those_that_are_there():
+    typed = TrialResources(cpus=1, gpus=1, named=(("accelerator_type:A100", 0.001),))
+    nodes = [node_of("a", {"CPU": 8, "GPU": 4, "accelerator_type:A10G": 1, "fast_disk": 2})]
+    (sentence,) = shortfalls([Requirement(purpose="model_size 8", resources=typed)], nodes)
+    assert "no node has accelerator type A100, only A10G." in sentence
+
+
 def test_a_cluster_without_nodes_is_named():
     (sentence,) = shortfalls([need(1, 0)], [])
     assert "the cluster has no node" in sentence

@@ -149,11 +149,29 @@ def test_nothing_scales_where_every_group_is_fixed():
 
 def test_text_that_kubernetes_would_take_for_something_else_is_kept():
     """Kubernetes reads a bare 1e3 as a number and y as true, which PyYAML does not."""
-    text = KUBERNETES.replace('"1e3"', '"1e3", SHORT: "y", OTHER: $(HOME)')
-    rendered = render_kuberay(described(text), STUDY)
+    rendered = render_kuberay(described(KUBERNETES.replace('"1e3"', '"1e3", SHORT: "y"')), STUDY)
     assert "value: '1e3'\n" in rendered
     assert "value: 'y'\n" in rendered
-    assert "value: $$(HOME)\n" in rendered
+
+
+def as_a_container_sees(value: str, variables: dict[str, str]) -> str:
+    """Return what Kubernetes makes of a variable's value (`expansion.Expand` in its sources)."""
+
+    def seen(found: re.Match[str]) -> str:
+        return "$" if found[0] == "$$" else variables.get(found[1], found[0])
+
+    return re.sub(r"\$\$|\$\((.*?)\)", seen, value)
+
+
+@pytest.mark.parametrize("value", ["$(LEVEL)", "a$$b", "$$(LEVEL)", "$HOME", "cost$", "$$$", "1$"])
+def test_variables_reach_the_containers_as_they_are_described(value):
+    text = KUBERNETES.replace('"1e3"', f'"1e3", OTHER: "{value}"')
+    (cluster,) = rendered(text, study=None)
+    spec = cluster["spec"]
+    for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+        (container,) = group["template"]["spec"]["containers"]
+        stated = {each["name"]: each.get("value") for each in container["env"]}
+        assert as_a_container_sees(stated["OTHER"], {"LEVEL": "1e3"}) == value
 
 
 def test_no_service_leads_out_of_the_cluster():

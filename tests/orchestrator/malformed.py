@@ -61,6 +61,16 @@ MALFORMED: list[tuple[str, str, str]] = [
     ("indented with a tab", _line("budget", "\tbudget: 2"), ":11: not valid YAML: "),
     ("two documents", _top_line("---\nname: y"), ":12: a second YAML document begins"),
     ("control character", _line("name", "name: a\x00b"), ":1: character '\\x00' is not allowed"),
+    (
+        "half a character",
+        _line("name", 'name: "caf\\ud800"'),
+        ":1: 'caf\\ud800' has '\\ud800', half a character (a surrogate); allowed: whole ones.",
+    ),
+    (
+        "half a character in a key",
+        _grid_line('"\\udc00": 1'),
+        ":12: '\\udc00' has '\\udc00', half a character",
+    ),
     ("too large", _top_line("#" * 1_000_000), ":1: the study has more than 1000000 bytes"),
     (
         "duplicate key",

@@ -59,6 +59,27 @@ def test_a_bad_study_exits_2_with_one_message_and_leaves_nothing(folder, command
     assert list(folder.iterdir()) == [study]
 
 
+def test_render_refuses_what_its_command_would_until_that_is_told_yes(folder):
+    (folder / "study.yaml").write_text(HUGE)
+    example = Path(__file__).parents[2] / "examples" / "cluster.yaml"
+    render = (
+        "cluster",
+        "render",
+        "slurm",
+        str(example),
+        "--study",
+        "study.yaml",
+        "--out",
+        "lab.sh",
+    )
+    refused = run(*render)
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "more than 100,000 need --yes" in refused.stderr
+    assert not (folder / "lab.sh").exists()
+    assert run(*render, "--yes").exit_code == 0
+    assert "--address auto --yes &\n" in (folder / "lab.sh").read_text()
+
+
 @pytest.mark.parametrize("name", ["absent.yaml", "."])
 def test_a_study_file_that_cannot_be_read_exits_2(folder, name):
     result = run("plan", name)

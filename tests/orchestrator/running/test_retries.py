@@ -49,6 +49,14 @@ def retries(store, added):
     )
 
 
+def test_the_reason_of_a_death_is_text_that_a_store_takes(store, pack, added):
+    alone = pack.holding(pack.cells[:1], None)
+    retries = Retries(store, set, added.append)
+    assert retries.after(alone, PackFate(PackEnd.DIED, "OSError: caf\udce9.png")) == []
+    ((failure,),) = (progress.failures for progress in added)
+    assert failure.error_traceback == r"OSError: caf\udce9.png"
+
+
 @pytest.mark.parametrize("own_checkpoint", [True, False])
 def test_halves_of_a_pack_that_died_go_on_where_it_was(store, pack, retries, own_checkpoint):
     members = [cell.cell_id for cell in pack.cells]

@@ -213,6 +213,24 @@ def test_a_cell_that_raises_is_written_down_and_the_others_go_on(plugins, tmp_pa
     assert len(cells_of(store)) == 5
 
 
+class Unreadable(Digits):
+    name = "unreadable"
+
+    def training_targets(self, targets, axes, stream):
+        name = b"caf\xe9.png".decode("utf-8", "surrogateescape")  # as os.listdir gives it
+        raise OSError(f"cannot read {name}")
+
+
+def test_an_error_about_a_file_whose_name_is_not_utf8_is_written_down_as_any_other(tmp_path):
+    grid = {"model_size": 4, "batch_size": 16, "learning_rate": 0.1, "budget": {"steps": 5}}
+    study = Study.from_dict({"name": "odd", "seeds": 2, "grids": {"all": grid}}, Unreadable())
+    report = run_study(study, tmp_path / "store", inline=True)
+    assert [*report.failures.values()] == [r"cannot read caf\udce9.png"] * 2
+    failures = Store(tmp_path / "store").read_failures()
+    assert list(failures["error_message"]) == [r"cannot read caf\udce9.png"] * 2
+    assert all(r"OSError: cannot read caf\udce9.png" in t for t in failures["error_traceback"])
+
+
 def test_what_another_driver_trained_before_the_lock_was_ours_is_not_trained_again(
     tmp_path, monkeypatch
 ):

@@ -100,9 +100,7 @@ def test_a_merged_part_is_never_named_like_one_that_it_replaces(store: Store) ->
 
 
 def test_parts_of_a_pack_under_way_are_left_alone(store: Store) -> None:
-    live = Path(store.address("checkpoints")) / "pack3"
-    live.mkdir(parents=True)
-    (live / "state").write_bytes(b"")
+    store.write_checkpoint("pack3", [cell_id(6), cell_id(7), cell_id(20)], b"state")
     kept = [name for name in parts(store) if name.startswith("part-pack3-")]
     store.compact()
     assert [name for name in parts(store) if "compacted" not in name] == kept
@@ -112,10 +110,31 @@ def test_parts_of_a_pack_under_way_are_left_alone(store: Store) -> None:
 
 
 def test_curves_of_a_pack_under_way_wait_for_their_cells(store: Store) -> None:
-    live = Path(store.address("checkpoints")) / "orphan"
-    live.mkdir(parents=True)
+    store.write_checkpoint("orphan", [cell_id(99)], b"state")
     store.compact()
     assert any(name.startswith("part-orphan-") for name in parts(store, "curves"))
+
+
+def test_a_pack_killed_in_its_first_checkpoint_is_not_under_way_for_ever(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = LocalFiles.write
+
+    def die(files: LocalFiles, path: str, data: bytes) -> None:
+        if path.endswith("members.json"):
+            raise KeyboardInterrupt
+        write(files, path, data)
+
+    monkeypatch.setattr(LocalFiles, "write", die)
+    with pytest.raises(KeyboardInterrupt):
+        store.write_checkpoint("pack3", [cell_id(6), cell_id(7)], b"state")
+    monkeypatch.undo()
+    assert parts(store, "checkpoints") == ["pack3"]
+    assert store.open_packs() == {}
+    store.compact()
+    assert parts(store, "checkpoints") == []
+    assert len(parts(store)) == 1
+    assert len(store.read_cells()) == 18
 
 
 def test_a_part_damaged_under_the_compaction_stops_it_before_anything_is_deleted(

@@ -31,6 +31,20 @@ with store.work("writer"):
         print(n, flush=True)
 """
 
+SAVER = """
+import sys
+from orchestrator.storage.store import Store
+
+store, first = Store(sys.argv[1]), int(sys.argv[2])
+print("ready", flush=True)
+with store.work("saver"):
+    for n in range(first, first + 10_000):
+        store.write_checkpoint(f"pack{n}", [str(n)], b"state" * 1000)
+        print(n, flush=True)
+        if n % 2:
+            store.end_pack(f"pack{n}")
+"""
+
 DRIVER = """
 import sys, time
 from orchestrator.storage.store import Store
@@ -102,6 +116,33 @@ def test_a_writer_killed_at_any_moment_loses_no_committed_row_and_leaves_no_tors
     hidden = [path.name for path in tmp_path.rglob(".*")]
     assert hidden == []
     assert set(store.cell_statuses()) == committed
+
+
+def test_of_a_worker_killed_as_it_saves_only_whole_checkpoints_stay(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    store.create()
+    checkpoints = tmp_path / "store" / "checkpoints"
+    (checkpoints / "of no pack").write_text("a file of somebody's")
+    saved: set[str] = set()
+    for attempt, moment in enumerate(np.random.default_rng(1).uniform(0.02, 0.25, size=3)):
+        with process(SAVER, store.location, attempt * 10_000) as saver:
+            assert saver.stdout is not None
+            saver.stdout.readline()  # the loop is running
+            time.sleep(moment)
+            saver.send_signal(signal.SIGKILL)
+            told = [attempt * 10_000, *map(int, saver.stdout.read().split("\n")[:-1])]
+        # The last may be under way, or about to end.
+        saved |= {f"pack{n}" for n in told if n % 2 == 0}
+        with store.drive("test"):
+            pass
+        packs = store.open_packs()
+        assert saved <= packs.keys()
+        assert len(packs.keys() - saved) <= 1
+        saved |= packs.keys()
+        folders = {folder for folder in checkpoints.iterdir() if folder.is_dir()}
+        assert {folder.name for folder in folders} == packs.keys()
+        assert all(store.read_checkpoint(pack_id) == b"state" * 1000 for pack_id in packs)
+    assert (checkpoints / "of no pack").exists()
 
 
 def test_a_second_driver_is_refused_naming_the_first_and_gets_in_once_that_is_killed(

@@ -157,6 +157,8 @@ def test_python_values_of_numpy_enums_and_tuples_are_taken_as_plain_ones() -> No
         ({3}, r"grids.only.batch_size is \{3\} \(set\); allowed: text"),
         (2**63, r"9223372036854775808 \(int\); allowed: .* integers of 64 bits"),
         ({1: 2}, r"keys are text"),
+        ("\ud800", r"^<study>: '\\ud800' has '\\ud800', half a character"),
+        ({"\ud800": 1}, r"^<study>: '\\ud800' has '\\ud800', half a character"),
         (0, r"^<study>: grid 'only': batch_size is 0; allowed: an integer in \[1, inf\)"),
     ],
 )
