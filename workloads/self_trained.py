@@ -128,6 +128,6 @@ class SelfTrained(BaseWorkload):
 
         `yield None` at any other time says that the loop is alive: a worker that says nothing for
         half an hour is ended. A loss or an error that is not finite ends the cell as diverged.
-        What is raised makes the cell failed; so should a recipe that the loop cannot follow, such
-        as an `optimizer` that it does not know.
+        What is raised makes the cell failed. A recipe that the loop cannot follow, such as an
+        `optimizer` that it does not know, it refuses by a `ValueError` or `NotImplementedError`.
         """

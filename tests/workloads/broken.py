@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tests.workloads.samples import Signs
+from tests.workloads.samples import RareSigns, Signs
 from workloads.axis import Axis, AxisKind
 from workloads.base import Data, Split
 
@@ -48,6 +48,17 @@ class TestsOnThePool(Signs):
         return Data(
             data.train, data.validation, Split(data.train.inputs[-9:], data.train.targets[-9:])
         )
+
+
+class TestsOnThePoolAtAnotherShift(Signs):
+    def data(self, axes):
+        data = super().data(axes)
+        return Data(data.train, data.validation, data.train) if axes["shift"] else data
+
+
+class OtherTypeAtAnotherShift(OtherTypeOfTargets):
+    def data(self, axes):
+        return super().data(axes) if axes["shift"] else Signs.data(self, axes)
 
 
 class DependsOnTheHashSeed(Signs):
@@ -139,6 +150,82 @@ class LossAcrossTheBatch(Signs):
         return losses - losses.mean() + 1
 
 
+class MeanMetric(Signs):
+    def metrics(self, outputs, targets):
+        return {"accuracy": 1 - self.error(outputs, targets).mean()}
+
+
+class MetricAcrossTheBatch(Signs):
+    def metrics(self, outputs, targets):
+        losses = self.loss(outputs, targets)
+        return {"share": losses / losses.sum()}
+
+
+class MetricOfManyAlone(Signs):
+    def metrics(self, outputs, targets):
+        return {"margin": outputs.diff().abs()[:, 0]} if len(outputs) > 1 else {}
+
+
+class _Mixing(nn.Module):
+    """A hidden layer, what is done with it across examples, and the rest."""
+
+    def __init__(self, size, mix):
+        super().__init__()
+        self.first, _, self.last = Signs().model(size)
+        self.mix = mix
+
+    def forward(self, inputs):
+        return self.last(self.mix(torch.tanh(self.first(inputs))))
+
+
+class _Centred(nn.Module):
+    def forward(self, hidden):
+        return hidden - hidden.mean(0)
+
+
+class _ClosedGate(nn.Module):
+    def __init__(self, size):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+        self.gate = nn.Parameter(torch.zeros(size))
+
+    def forward(self, hidden):
+        return self.scale * hidden + self.gate * hidden.roll(1, 0)
+
+
+class _AlongExamples(nn.LSTM):
+    def forward(self, hidden):
+        outputs, _ = super().forward(hidden)  # of one sequence
+        return outputs
+
+
+class CentresTheBatch(Signs):
+    def model(self, size):
+        return _Mixing(size, _Centred())
+
+
+class NormalizesByTheBatch(Signs):
+    def model(self, size):
+        return _Mixing(size, nn.BatchNorm1d(size, track_running_stats=False))
+
+
+class TakesExamplesForSteps(Signs):
+    def model(self, size):
+        return _Mixing(size, _AlongExamples(size, size))
+
+
+class MixesOnceItIsTrained(Signs):
+    def model(self, size):
+        return _Mixing(size, _ClosedGate(size))
+
+
+class SqueezesItsOutputs(Signs):
+    def model(self, size):
+        model = super().model(size)
+        model.register_forward_hook(lambda module, inputs, outputs: outputs.squeeze())
+        return model
+
+
 class DropsInEvaluation(Signs):
     def model(self, size):
         class Model(nn.Module):
@@ -180,6 +267,15 @@ class OverstatedChance(Signs):
     chance_error = 0.9
 
 
+class OverstatedChanceOfOneLogit(RareSigns):
+    chance_error = 0.9
+
+
+class OverstatedChanceOfAColumn(OverstatedChanceOfOneLogit):
+    def model(self, size):
+        return super().model(size)[:-1]
+
+
 class NeverLearns(Signs):
     def loss(self, outputs, targets):
         losses = super().loss(outputs, targets)
@@ -202,3 +298,8 @@ class SeedsTorch(Signs):
 class DrawsInItsLoss(Signs):
     def loss(self, outputs, targets):
         return super().loss(outputs, targets) + 0 * random.random()
+
+
+class DrawsInItsMetrics(Signs):
+    def metrics(self, outputs, targets):
+        return {"noisy": self.loss(outputs, targets) + 0 * torch.rand(())}

@@ -17,6 +17,8 @@ from typing_extensions import override
 from workloads.axis import Axis, AxisKind, AxisValue, AxisValues
 from workloads.base import ModelCost, SetSizes
 from workloads.outcome import Score
+from workloads.recipe import Recipe
+from workloads.schedules import CONSTANT
 from workloads.self_trained import CellRun, Finals, Look, SelfTrained
 from workloads.streams import permutation, stream, stream_key
 
@@ -59,8 +61,9 @@ class SklearnDigits(SelfTrained):
     @override
     def train(self, run: CellRun) -> Generator[Look | None, None, Finals]:
         recipe = run.recipe
-        if recipe.optimizer != "sgd":
-            raise ValueError(f"optimizer is {recipe.optimizer!r}; allowed: 'sgd'.")
+        _require(recipe, optimizer="sgd", learning_rate_schedule=CONSTANT)
+        # Its alpha spares the biases, is divided by the batch and counts as loss.
+        _require(recipe, batch_size_schedule=CONSTANT, weight_decay=0)
         (inputs, labels), validation, test = _digits()
         model = MLPClassifier(
             (recipe.model_size,),
@@ -69,7 +72,7 @@ class SklearnDigits(SelfTrained):
             learning_rate_init=recipe.learning_rate,
             momentum=recipe.momentum,
             nesterovs_momentum=False,
-            alpha=recipe.weight_decay,
+            alpha=0,
             random_state=stream_key(self.name, recipe.seed) % 2**32,
         )
         losses = []
@@ -84,6 +87,14 @@ class SklearnDigits(SelfTrained):
                 yield None
         train = _score(model, inputs[run.shard], labels[run.shard])
         return Finals(train=train, test=_score(model, *test))
+
+
+def _require(recipe: Recipe, **allowed: object) -> None:
+    """Raise `ValueError` where a loop cannot follow the recipe."""
+    for name, value in allowed.items():
+        found = getattr(recipe, name)
+        if found != value:
+            raise ValueError(f"{name} is {found!r}; allowed: {value!r}.")
 
 
 def _score(model: MLPClassifier, inputs: NDArray[np.float64], labels: NDArray[np.int64]) -> Score:
@@ -142,9 +153,11 @@ class Streamed(SelfTrained):
     @override
     def train(self, run: CellRun) -> Generator[Look | None, None, Finals]:
         recipe, noise = run.recipe, float(dict(run.recipe.axes)["noise"])
+        _require(recipe, optimizer="sgd", batch_size_schedule=CONSTANT)
         sizes = self.sizes(dict(recipe.axes))
+        batch_size = min(recipe.batch_size, recipe.train_examples)
         shard = DataLoader(
-            _Stream("pool", recipe.train_examples, noise), recipe.batch_size, drop_last=True
+            _Stream("pool", recipe.train_examples, noise), batch_size, drop_last=True
         )
         model = torch.nn.Sequential(
             torch.nn.Linear(FEATURES, int(recipe.model_size)),
@@ -152,11 +165,16 @@ class Streamed(SelfTrained):
             torch.nn.Linear(int(recipe.model_size), 1),
         )
         optimizer = torch.optim.SGD(
-            model.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum
+            model.parameters(),
+            lr=recipe.learning_rate,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
         )
+        (group,) = optimizer.param_groups
         losses: list[float] = []
         passes = itertools.chain.from_iterable(itertools.repeat(shard))
-        for step, (inputs, targets) in enumerate(itertools.islice(passes, recipe.steps), 1):
+        for batch, (inputs, targets) in zip(run.batches(), passes, strict=False):
+            group["lr"] = batch.learning_rate  # its examples are the stream's next
             optimizer.zero_grad()
             loss = torch.nn.functional.binary_cross_entropy_with_logits(
                 model(inputs).squeeze(1), targets
@@ -164,7 +182,7 @@ class Streamed(SelfTrained):
             loss.backward()
             optimizer.step()
             losses.append(loss.item())
-            if step in run.looks:
+            if batch.step + 1 in run.looks:
                 validation = _stream_score(model, _Stream("validation", sizes.validation, noise))
                 yield Look(train_loss=float(np.mean(losses)), validation=validation)
                 losses.clear()

@@ -41,3 +41,28 @@ class Signs(Workload):
 
     def error(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return (outputs.argmax(1) != targets).float()
+
+
+class RareSigns(Signs):
+    """One of ten is positive, and a single number an example says which."""
+
+    chance_error = 0.1
+
+    def data(self, axes: AxisValues) -> Data:
+        def rare(split: Split) -> Split:
+            return Split(split.inputs, (torch.arange(len(split)) % 10 == 0).float())
+
+        data = super().data(axes)
+        return Data(rare(data.train), rare(data.validation), rare(data.test))
+
+    def model(self, size: int) -> nn.Module:
+        layers = super().model(size)
+        return nn.Sequential(*layers[:2], nn.Linear(size, 1), nn.Flatten(0))
+
+    def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return nn.functional.binary_cross_entropy_with_logits(
+            outputs.view(-1), targets, reduction="none"
+        )
+
+    def error(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return ((outputs.view(-1) > 0) != (targets > 0.5)).float()

@@ -5,13 +5,17 @@ import inspect
 import pytest
 
 from tests.workloads import broken
-from tests.workloads.samples import Signs
+from tests.workloads.samples import RareSigns, Signs
 from workloads.base import Workload
 from workloads.testing import WorkloadConformance
 
 
 class TestSigns(WorkloadConformance):
     workload = Signs
+
+
+class TestRareSigns(WorkloadConformance):
+    workload = RareSigns
 
 
 FAULTS = [
@@ -21,6 +25,8 @@ FAULTS = [
     (broken.OtherTypeOfTargets, "test_sets_agree_in_shape_and_type", "torch.float32"),
     (broken.InfiniteInputs, "test_sets_agree_in_shape_and_type", "not finite"),
     (broken.TestsOnThePool, "test_no_input_is_in_two_sets", "9 inputs are both in the pool and"),
+    (broken.TestsOnThePoolAtAnotherShift, "test_no_input_is_in_two_sets", "set, at shift = 1.0"),
+    (broken.OtherTypeAtAnotherShift, "test_sets_agree_in_shape_and_type", "int64 .*, at shift = 1"),
     (broken.DependsOnTheHashSeed, "test_a_fresh_process_sees_the_same", "data differ"),
     (broken.DependsOnGlobalRandomness, "test_a_fresh_process_sees_the_same", "data differ"),
     (broken.DeafAxis, "test_axes_change_what_is_trained_on", "'depth' changes nothing"),
@@ -44,20 +50,47 @@ FAULTS = [
         r"loss has shape \(\)",
     ),
     (
+        broken.MeanMetric,
+        "test_models_of_every_size_build_and_give_one_value_an_example",
+        r"metrics\['accuracy'\] has shape \(\)",
+    ),
+    (
         broken.ErrorAbove1,
         "test_models_of_every_size_build_and_give_one_value_an_example",
         r"\[0, 100\]",
     ),
     (broken.LossAcrossTheBatch, "test_the_loss_of_an_example_does_not_depend_on", "alone"),
+    (
+        broken.MetricAcrossTheBatch,
+        "test_the_loss_of_an_example_does_not_depend_on",
+        r"metrics\['share'\] of an example is \[1.0\] alone",
+    ),
+    (
+        broken.MetricOfManyAlone,
+        "test_the_loss_of_an_example_does_not_depend_on",
+        r"Of one example loss, error are measured, of many loss, error, metrics\['margin'\]",
+    ),
+    (broken.CentresTheBatch, "test_the_outputs_of_an_example_do_not", "The outputs of an example"),
+    (broken.NormalizesByTheBatch, "test_the_outputs_of_an_example_do_not", "depend on those besi"),
+    (broken.TakesExamplesForSteps, "test_the_outputs_of_an_example_do_not", "numbers 30 to 59 of"),
+    (
+        broken.MixesOnceItIsTrained,
+        "test_the_outputs_of_an_example_do_not",
+        "of 60, computed without",
+    ),
+    (broken.SqueezesItsOutputs, "test_the_outputs_of_an_example_do_not", r"shape \(2,\) for 1 of"),
     (broken.DropsInEvaluation, "test_an_evaluation_is_the_same_every_time", "self.training"),
     (broken.UnusedLayer, "test_every_parameter_receives_a_gradient", "spare.weight"),
     (broken.InitializedByNumPy, "test_initialization_follows_the_forked", "0.bias"),
     (broken.InitializedAlike, "test_initialization_follows_the_forked", "for every seed"),
     (broken.OverstatedChance, "test_chance_error_is_that_of_the_best", "declared as 0.9"),
+    (broken.OverstatedChanceOfOneLogit, "test_chance_error_is_that_of_the_best", "guess has 0.1 "),
+    (broken.OverstatedChanceOfAColumn, "test_chance_error_is_that_of_the_best", "guess has 0.1 "),
     (broken.NeverLearns, "test_training_lowers_the_training_loss", "training loss is"),
     (broken.TrainsByACounter, "test_training_twice_gives_the_same_result", "two results"),
     (broken.SeedsTorch, "test_global_generators_stay_as_they_are", "data uses or seeds"),
     (broken.DrawsInItsLoss, "test_global_generators_stay_as_they_are", "loss uses or seeds"),
+    (broken.DrawsInItsMetrics, "test_global_generators_stay_as_they_are", "metrics uses or seeds"),
 ]
 
 
@@ -89,7 +122,7 @@ def test_every_broken_workload_is_among_the_faults():
     kinds = {
         kind
         for _, kind in inspect.getmembers(broken, inspect.isclass)
-        if kind.__module__ == broken.__name__
+        if kind.__module__ == broken.__name__ and issubclass(kind, Workload)
     }
     assert kinds == {kind for kind, *_ in FAULTS}
 

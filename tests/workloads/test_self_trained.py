@@ -1,8 +1,10 @@
 """Workloads with a loop of their own: the suite, and what happens when the loop breaks its word."""
 
 import json
+import re
 from collections.abc import Generator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +14,12 @@ from typing_extensions import override
 
 from tests.workloads.own_loops import SklearnDigits, Streamed
 from workloads.axis import AxisValue, AxisValues
-from workloads.base import ModelCost
+from workloads.base import ModelCost, SetSizes
 from workloads.cost import model_cost
 from workloads.errors import WorkloadError
 from workloads.outcome import Score, TrainingStatus
 from workloads.recipe import Recipe
-from workloads.self_trained import CellRun, Finals, Look
+from workloads.self_trained import CellRun, Finals, Look, SelfTrained
 from workloads.testing import SelfTrainedConformance
 from workloads.training.arithmetic import Arithmetic, choose_arithmetic
 from workloads.training.own_loop import run_own_loop
@@ -45,6 +47,115 @@ class TestStreamed(SelfTrainedConformance):
     workload = Streamed
     sizes = (1, 8)
     steps = 120
+
+
+class _Short(Streamed):
+    """A stream that is trained on in a moment."""
+
+    @override
+    def sizes(self, axes: AxisValues) -> SetSizes:
+        return SetSizes(pool=256, validation=32, test=32)
+
+
+def _suite(kind: type[SelfTrained], **settings: Any) -> SelfTrainedConformance:
+    attributes = {"workload": kind, "sizes": (1, 8), "steps": 20, **settings}
+    suite: SelfTrainedConformance = type("Suite", (SelfTrainedConformance,), attributes)()
+    return suite
+
+
+@pytest.mark.parametrize(
+    ("name", "only"),
+    [
+        ("momentum", 0.5),
+        ("weight_decay", 0.0),
+        ("optimizer", "sgd"),
+        ("learning_rate_schedule", "constant"),
+        ("batch_size_schedule", "constant"),
+    ],
+)
+def test_the_suite_catches_a_loop_that_ignores_a_part_of_its_update_rule(
+    name: str, only: Any
+) -> None:
+    class Deaf(_Short):
+        @override
+        def train(self, run: CellRun) -> Generator[Look | None, None, Finals]:
+            return super().train(CellRun(self, replace(run.recipe, **{name: only})))
+
+    with pytest.raises(AssertionError, match=rf"^{name} .* gives the same .* a ValueError\.$"):
+        _suite(Deaf).test_the_loop_follows_or_refuses_update_rules_and_schedules()
+
+
+@pytest.mark.parametrize(("kind", "refused"), [(NotImplementedError, True), (TypeError, False)])
+def test_only_what_says_so_is_a_refusal(kind: type[Exception], refused: bool) -> None:
+    class Raising(_Short):
+        @override
+        def train(self, run: CellRun) -> Generator[Look | None, None, Finals]:
+            if run.recipe.optimizer != "sgd":
+                raise kind("optimizer")
+            return super().train(run)
+
+    check = _suite(Raising).test_the_loop_follows_or_refuses_update_rules_and_schedules
+    if refused:
+        check()
+    else:
+        with pytest.raises(TypeError, match="optimizer"):
+            check()
+
+
+def test_a_loop_without_momentum_is_tried_without() -> None:
+    class Plain(_Short):
+        @override
+        def train(self, run: CellRun) -> Generator[Look | None, None, Finals]:
+            if run.recipe.momentum:
+                raise ValueError("momentum")
+            return super().train(run)
+
+    with pytest.raises(ValueError, match="momentum"):
+        _suite(Plain).test_training_twice_gives_the_same_result()
+    _suite(Plain, momentum=0.0).test_the_loop_follows_or_refuses_update_rules_and_schedules()
+
+
+GUIDE = Path(__file__).parents[2] / "docs" / "how-to" / "add-a-workload.md"
+
+
+class _Line:
+    """A model with the methods that the guide's loop asks of one: a threshold of one input."""
+
+    def __init__(self, size: int, seed: int, momentum: float) -> None:
+        self._weights = np.random.default_rng(seed).standard_normal(2) / size
+        self._momentum, self._velocity = momentum, np.zeros(2)
+
+    def update(self, inputs: Any, rate: float) -> float:
+        design = np.stack([inputs, np.ones_like(inputs)], 1)
+        off = design @ self._weights - (inputs > 0)
+        self._velocity = self._momentum * self._velocity + off @ design / len(off)
+        self._weights = self._weights - rate * self._velocity
+        return float((off**2).mean())
+
+    def score(self) -> Score:
+        inputs = np.linspace(-1, 1, 50)
+        outputs = self._weights[0] * inputs + self._weights[1]
+        return Score(
+            float(((outputs - (inputs > 0)) ** 2).mean()),
+            float(((outputs > 0.5) != (inputs > 0)).mean()),
+        )
+
+
+def test_the_loop_of_the_guide_follows_its_recipe_or_refuses_it() -> None:
+    (code,) = re.findall(r"```python\n(from[^`]*class Mine.*?)```", GUIDE.read_text(), re.DOTALL)
+    # What the reader is to fill in.
+    code, scores = re.subn(r"Score\((loss=\.\.\., error=)?\.\.\.\)", "model.score()", code)
+    assert scores == 3
+    names: dict[str, Any] = {
+        "new_model": _Line,
+        "read": lambda examples: np.sin(examples.astype(float)),
+        "mean": np.mean,
+    }
+    exec(compile(code, str(GUIDE), "exec"), names)
+    suite = _suite(names["Mine"])
+    suite.test_class_fulfils_the_contract()
+    suite.test_the_loop_follows_its_recipe()
+    suite.test_the_loop_follows_or_refuses_update_rules_and_schedules()
 
 
 def test_batches_are_epochs_of_the_shard() -> None:

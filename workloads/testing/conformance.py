@@ -21,6 +21,7 @@ import torch
 
 from workloads.axis import Axis, AxisError, AxisKind, AxisValue
 from workloads.base import BaseWorkload
+from workloads.optimizer import Optimizer
 from workloads.outcome import TrainingResult, TrainingStatus
 from workloads.recipe import Recipe
 from workloads.registry import contract_faults
@@ -53,6 +54,10 @@ class Conformance(ABC):
     """Rate at which `steps` steps lower the training loss."""
     steps: ClassVar[int] = 60
     """Updates of the short training runs."""
+    momentum: ClassVar[float] = 0.5
+    """Of these runs; 0 where a loop has none."""
+    optimizer: ClassVar[str] = Optimizer.SGD
+    """Of these runs: a word of `workloads.optimizer`."""
 
     @abstractmethod
     def trained(self, recipe: Recipe) -> TrainingResult:
@@ -112,7 +117,8 @@ class Conformance(ABC):
             model_size=self._sizes()[-1],
             batch_size=min(32, pool),
             learning_rate=self.learning_rate,
-            momentum=0.5,
+            momentum=self.momentum,
+            optimizer=self.optimizer,
             steps=self.steps,
             seed=0,
             axes=tuple(self._defaults().items()),

@@ -1,6 +1,7 @@
 # ruff: noqa: D102  (tests are named as sentences)
 """The suite for a `SelfTrained`, whose loop must follow what the study asks of it."""
 
+import contextlib
 import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,8 +10,10 @@ from typing import Any, ClassVar
 from typing_extensions import override
 
 from workloads.axis import AxisValue
+from workloads.optimizer import Optimizer
 from workloads.outcome import TrainingResult
 from workloads.recipe import Recipe
+from workloads.schedules import LARGEST_BATCH_DIVISOR, BatchSizeSchedule
 from workloads.self_trained import SelfTrained
 from workloads.testing.conformance import (
     Conformance,
@@ -20,8 +23,18 @@ from workloads.testing.conformance import (
     require,
 )
 from workloads.training.own_loop import run_own_loop
+from workloads.training.trajectory import steps_of_epochs
 
 __all__ = ["SelfTrainedConformance"]
+
+REFUSALS = (ValueError, NotImplementedError)
+"""What a loop raises for a recipe that it cannot follow. Others are taken for its mistakes."""
+
+DOUBLED = "increase:2@0.5"
+"""The batch-size schedule that is tried."""
+
+SETTINGS = ("learning_rate", "steps", "momentum", "optimizer")
+"""Attributes of a suite that say how its short runs are trained."""
 
 
 class SelfTrainedConformance(Conformance):
@@ -88,14 +101,20 @@ class SelfTrainedConformance(Conformance):
             "model_size": self._sizes()[0],
         }
         for name, value in others.items():
-            if value == getattr(recipe, name):
-                continue
-            after = self.trained(replace(recipe, **{name: value}))
-            require(
-                after.train_loss != before.train_loss,
-                f"{name} {value} gives the same training loss as {getattr(recipe, name)}, "
-                f"{after.train_loss}: the loop does not follow its recipe.",
-            )
+            if value != getattr(recipe, name):
+                after = self.trained(replace(recipe, **{name: value}))
+                self._require_followed(name, value, recipe, before, after)
+
+    def test_the_loop_follows_or_refuses_update_rules_and_schedules(self) -> None:
+        recipe, growing = self._recipe(), self._growing()
+        rate: tuple[str, Any] = ("learning_rate_schedule", "cosine")
+        batch: tuple[str, Any] = ("batch_size_schedule", DOUBLED)
+        for own, others in ((recipe, [*_other_rules(recipe), rate]), (growing, [batch])):
+            before = self.trained(own)
+            for name, value in others:
+                with contextlib.suppress(*REFUSALS):
+                    after = self.trained(replace(own, **{name: value}))
+                    self._require_followed(name, value, own, before, after)
 
     def test_training_lowers_the_training_loss(self) -> None:
         result = self.trained(self._recipe())
@@ -123,24 +142,52 @@ class SelfTrainedConformance(Conformance):
             "The result depends on the state of a global random generator.",
         )
 
-    def _call(self) -> tuple[dict[str, AxisValue], AxisValue, int, float]:
-        return self._defaults(), self._sizes()[-1], self.steps, self.learning_rate
+    def _growing(self) -> Recipe:
+        """Return a recipe whose batch, were it doubled half-way, would stay within its bound."""
+        recipe = self._recipe()
+        examples = recipe.train_examples
+        batch = max(1, examples // (2 * LARGEST_BATCH_DIVISOR))
+        steps = steps_of_epochs(
+            train_examples=examples,
+            batch_size=batch,
+            schedule=BatchSizeSchedule.parse(DOUBLED),
+            epochs=2,
+        )
+        return replace(recipe, batch_size=batch, steps=steps)
+
+    def _require_followed(
+        self, name: str, value: Any, recipe: Recipe, before: TrainingResult, after: TrainingResult
+    ) -> None:
+        require(
+            after.train_loss != before.train_loss,
+            f"{name} {value} gives the same training loss as {getattr(recipe, name)}, "
+            f"{after.train_loss}: the loop does not follow its recipe. A rule or a schedule that "
+            "it cannot follow it must refuse by a ValueError.",
+        )
+
+    def _call(self) -> tuple[dict[str, AxisValue], dict[str, Any]]:
+        settings = {name: getattr(self, name) for name in SETTINGS}
+        return self._defaults(), {**settings, "sizes": self._sizes()[-1:]}
+
+
+def _other_rules(recipe: Recipe) -> list[tuple[str, Any]]:
+    """Return what else the update rule may be, by name and value, where it must differ."""
+    own = Optimizer(recipe.optimizer)
+    others = [each for each in Optimizer if each.is_adaptive != own.is_adaptive]
+    if recipe.momentum and not own.is_adaptive:  # without it the two are one
+        others.append(Optimizer.SGD if own is Optimizer.NESTEROV else Optimizer.NESTEROV)
+    return [
+        ("momentum", 0.0 if recipe.momentum else 0.5),
+        ("weight_decay", 0.1),
+        *(("optimizer", other) for other in others),
+    ]
 
 
 def _digest(
-    kind: type[SelfTrained],
-    axes: Mapping[str, AxisValue],
-    size: AxisValue,
-    steps: int,
-    learning_rate: float,
+    kind: type[SelfTrained], axes: Mapping[str, AxisValue], settings: Mapping[str, Any]
 ) -> dict[str, str]:
     """Return what a workload says of its data, and hashes of one cell's result."""
-
-    class _Suite(SelfTrainedConformance):
-        workload = kind
-
-    _Suite.sizes, _Suite.steps, _Suite.learning_rate = (size,), steps, learning_rate
-    suite = _Suite()
+    suite = type("_Suite", (SelfTrainedConformance,), {"workload": kind, **settings})()
     result = replace(suite.trained(suite._recipe()), wall_seconds=0.0)
     return {
         "data_fingerprint": kind().data_fingerprint(axes),

@@ -29,7 +29,7 @@ from workloads.training.arithmetic import choose_arithmetic
 from workloads.training.initial import initial_model
 from workloads.training.lockstep import Lockstep, train
 from workloads.training.sampling import training_shard
-from workloads.training.scoring import evaluate
+from workloads.training.scoring import evaluate, mixing_fault
 
 __all__ = ["WorkloadConformance"]
 
@@ -38,6 +38,12 @@ TRAINED_ON = ("data", "training_targets", "training_inputs")
 
 STACKED_STEPS = 20
 """Updates of the cells that are trained alone and in a stack."""
+
+TOGETHER = 64
+"""Examples whose outputs are computed together and in parts: enough to stand beside one."""
+
+MOVE = 0.1
+"""Spread of what is added to parameters that may begin at 0; that of the weights of 100 inputs."""
 
 STANDARD_ERRORS = 4.0
 """Allowed distance of the declared chance error from the measured: a false alarm in 16,000."""
@@ -58,44 +64,51 @@ class WorkloadConformance(Conformance):
     def constant_guesses(self, outputs: Tensor) -> Iterator[Tensor]:
         """Yield outputs that ignore the input, of the shape of `outputs`; override beside classes.
 
-        By default one for each class, taking the last dimension as the classes.
+        By default one for each class, taking the last dimension as the classes; of a single number
+        an example, which decides between two by a threshold, 1 and -1.
         """
+        if outputs.dim() == 1 or outputs.shape[-1] == 1:
+            yield from (torch.ones_like(outputs), -torch.ones_like(outputs))
+            return
         for index in range(outputs.shape[-1]):
             guess = torch.zeros_like(outputs)
             guess[..., index] = 1.0
             yield guess
 
     def test_sets_agree_in_shape_and_type(self) -> None:
-        data = self._data(self._defaults())
-        for split in _splits(data):
-            require(len(split) > 0, "A set is empty.")
-            for tensor, of_pool in (
-                (split.inputs, data.train.inputs),
-                (split.targets, data.train.targets),
-            ):
-                require(tensor.device.type == "cpu", f"data are on {tensor.device}, not the CPU.")
-                require(
-                    (tensor.dtype, tensor.shape[1:]) == (of_pool.dtype, of_pool.shape[1:]),
-                    f"A set holds {tensor.dtype} {tuple(tensor.shape[1:])}, "
-                    f"the pool {of_pool.dtype} {tuple(of_pool.shape[1:])}.",
-                )
-                require(
-                    not tensor.is_floating_point() or bool(tensor.isfinite().all()),
-                    "Data hold values that are not finite.",
-                )
+        for axes, data in self._each_data():
+            for split in _splits(data):
+                require(len(split) > 0, f"A set is empty{_at(axes)}.")
+                for tensor, of_pool in (
+                    (split.inputs, data.train.inputs),
+                    (split.targets, data.train.targets),
+                ):
+                    require(
+                        tensor.device.type == "cpu", f"data are on {tensor.device}, not the CPU."
+                    )
+                    require(
+                        (tensor.dtype, tensor.shape[1:]) == (of_pool.dtype, of_pool.shape[1:]),
+                        f"A set holds {tensor.dtype} {tuple(tensor.shape[1:])}, "
+                        f"the pool {of_pool.dtype} {tuple(of_pool.shape[1:])}{_at(axes)}.",
+                    )
+                    require(
+                        not tensor.is_floating_point() or bool(tensor.isfinite().all()),
+                        f"Data hold values that are not finite{_at(axes)}.",
+                    )
 
     def test_no_input_is_in_two_sets(self) -> None:
         if self.inputs_may_repeat:
             return
         names = ("pool", "validation set", "test set")
-        sets = [_row_hashes(split.inputs) for split in _splits(self._data(self._defaults()))]
-        for first, second in ((0, 1), (0, 2), (1, 2)):
-            shared = len(sets[first] & sets[second])
-            require(
-                not shared,
-                f"{shared} inputs are both in the {names[first]} and the {names[second]}. Where "
-                "that is by design, set inputs_may_repeat = True.",
-            )
+        for axes, data in self._each_data():
+            sets = [_row_hashes(split.inputs) for split in _splits(data)]
+            for first, second in ((0, 1), (0, 2), (1, 2)):
+                shared = len(sets[first] & sets[second])
+                require(
+                    not shared,
+                    f"{shared} inputs are both in the {names[first]} and the {names[second]}"
+                    f"{_at(axes)}. Where that is by design, set inputs_may_repeat = True.",
+                )
 
     def test_a_fresh_process_sees_the_same(self) -> None:
         axes = self._defaults()
@@ -212,12 +225,7 @@ class WorkloadConformance(Conformance):
         for size in self._sizes():
             model = self._model(size)
             outputs, targets = self._outputs(model, data.train)
-            metrics = self.workload().metrics(outputs, targets)
-            for what, values in (
-                ("loss", self.workload().loss(outputs, targets)),
-                ("error", self.workload().error(outputs, targets)),
-                *((f"metrics[{name!r}]", values) for name, values in metrics.items()),
-            ):
+            for what, values in self._measured(outputs, targets).items():
                 require(
                     values.shape == (len(targets),),
                     f"{what} has shape {tuple(values.shape)} for {len(targets)} examples; "
@@ -234,15 +242,32 @@ class WorkloadConformance(Conformance):
         outputs, targets = self._outputs(
             self._model(self._sizes()[-1]), self._data(self._defaults()).train
         )
-        for what, function in (("loss", self.workload().loss), ("error", self.workload().error)):
-            alone = function(outputs[:1], targets[:1])
-            together = function(outputs, targets)[:1]
+        place = len(targets) // 2
+        own = slice(place, place + 1)
+        together = self._measured(outputs, targets)
+        alone = self._measured(outputs[own], targets[own])
+        require(
+            set(alone) == set(together),
+            f"Of one example {', '.join(alone)} are measured, of many {', '.join(together)}.",
+        )
+        for what, values in together.items():
             # Rounding of one float32 sum may depend on how many rows are computed at once.
             require(
-                torch.allclose(alone.float(), together.float(), rtol=1e-4, atol=1e-6),
-                f"The {what} of the first example is {alone.tolist()} alone, "
-                f"{together.tolist()} among others.",
+                torch.allclose(alone[what].float(), values[own].float(), rtol=1e-4, atol=1e-6),
+                f"The {what} of an example is {alone[what].tolist()} alone, "
+                f"{values[own].tolist()} among others.",
             )
+
+    def test_the_outputs_of_an_example_do_not_depend_on_the_others(self) -> None:
+        validation = self._data(self._defaults()).validation
+        some = Split(validation.inputs[:TOGETHER], validation.targets[:TOGETHER])
+        model = _moved(self._model(self._sizes()[-1])).eval()
+        places, half = range(len(some)), len(some) // 2
+        parts = (places[:half], places[half:], places[::-1], places[:1], places[half : half + 1])
+        with torch.no_grad():
+            outputs = model(some.inputs)
+            fault = mixing_fault(self.workload(), model, some, outputs, filter(len, parts))
+        require(fault is None, f"{fault}")
 
     def test_an_evaluation_is_the_same_every_time(self) -> None:
         inputs = self._data(self._defaults()).validation.inputs[:SAMPLE]
@@ -286,12 +311,8 @@ class WorkloadConformance(Conformance):
         )
 
     def test_chance_error_is_that_of_the_best_constant_guess(self) -> None:
-        defaults = self._defaults()
-        for axes in [
-            defaults,
-            *({**defaults, a.name: self._other_value(a)} for a in self.workload.axes),
-        ]:
-            validation = self._data(axes).validation
+        for axes, data in self._each_data():
+            validation = data.validation
             with torch.no_grad():
                 one = self._model(self._sizes()[0]).eval()(validation.inputs[:1])
             outputs = one.expand(len(validation), *one.shape[1:])
@@ -304,8 +325,8 @@ class WorkloadConformance(Conformance):
             allowed = 0.01 + STANDARD_ERRORS * (declared * (1 - declared) / len(validation)) ** 0.5
             require(
                 abs(best - declared) <= allowed,
-                f"chance_error is declared as {declared:g}, but at {axes} the best constant guess "
-                f"has {best:.4g} on the validation set (allowed: ± {allowed:.2g}).",
+                f"chance_error is declared as {declared:g}, but the best constant guess has "
+                f"{best:.4g} on the validation set{_at(axes)} (allowed: ± {allowed:.2g}).",
             )
 
     def test_training_lowers_the_training_loss(self) -> None:
@@ -329,12 +350,34 @@ class WorkloadConformance(Conformance):
             ("model", lambda: self._model(self._sizes()[0])),
             ("loss", lambda: workload.loss(outputs, some_targets)),
             ("error", lambda: workload.error(outputs, some_targets)),
+            ("metrics", lambda: workload.metrics(outputs, some_targets)),
             ("train", lambda: train(workload, self._recipe(), device="cpu")),
         ):
             generators_kept(what, action)
 
     def _data(self, axes: Mapping[str, AxisValue]) -> Data:
         return self.workload().data(axes)
+
+    def _each_data(self) -> Iterator[tuple[dict[str, AxisValue], Data]]:
+        """Yield the axes and the data at their defaults, and where one of them changes the data."""
+        defaults = self._defaults()
+        data = self._data(defaults)
+        yield defaults, data
+        for axis in self.workload.axes:
+            axes = {**defaults, axis.name: self._other_value(axis)}
+            others = self._data(axes)
+            if not _equal(others, data):
+                yield axes, others
+
+    def _measured(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Return loss, error and metrics of examples, by the names that messages have for them."""
+        workload = self.workload()
+        metrics = workload.metrics(outputs, targets)
+        return {
+            "loss": workload.loss(outputs, targets),
+            "error": workload.error(outputs, targets),
+            **{f"metrics[{name!r}]": values for name, values in metrics.items()},
+        }
 
     def _model(self, size: AxisValue, seed: int = 0) -> nn.Module:
         with forked_torch_generator("conformance", seed):
@@ -347,6 +390,28 @@ class WorkloadConformance(Conformance):
 
 def _splits(data: Data) -> tuple[Split, Split, Split]:
     return data.train, data.validation, data.test
+
+
+def _equal(one: Data, other: Data) -> bool:
+    return all(
+        torch.equal(a.inputs, b.inputs) and torch.equal(a.targets, b.targets)
+        for a, b in zip(_splits(one), _splits(other), strict=True)
+    )
+
+
+def _at(axes: Mapping[str, AxisValue]) -> str:
+    values = ", ".join(f"{name} = {value!r}" for name, value in axes.items())
+    return f", at {values}" if axes else ""
+
+
+def _moved(model: nn.Module) -> nn.Module:
+    """Return the model, its parameters moved by `MOVE`: some begin at 0, and hide what follows."""
+    draws = stream("conformance", "moved")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.as_tensor(draws.standard_normal(parameter.shape)), alpha=MOVE)
+    return model
 
 
 def _row_hashes(inputs: Tensor) -> set[bytes]:

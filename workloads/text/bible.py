@@ -113,6 +113,9 @@ def sets_of(pairs: dict[Place, tuple[list[str], list[str]]]) -> dict[str, list[P
 
     A verse of the pool that stands word for word in a held-out set ("And the word of the LORD came
     unto me, saying,") is in none. Where rare words are `<unk>`, one in a thousand still reads so.
+    Verses are compared by their English side alone: 36 of the 1,024 test verses, all of Ezekiel and
+    all with one Spanish sentence ("Y fué á mí palabra de Jehová, diciendo:"), have their target in
+    the pool, after other English words; of the validation verses none has.
     """
     places = list(pairs)
     books = list(dict.fromkeys(book for book, _, _ in places))

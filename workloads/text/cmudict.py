@@ -3,8 +3,10 @@
 
 Of several pronunciations the first. Words of one stem are drawn together, into the pool, the
 validation set or the test set, and stand together in the pool, whose shards are whole stems: from
-"walk" and "walks" in the pool, "walked" would be no new word. Only inflections and a few endings
-are seen through; compounds and foreign names are not.
+"walk" and "walks" in the pool, "walked" would be no new word. The rule (`stem`) goes by spelling
+and misses some: 47 of the 2,048 validation words and 35 of the 2,048 test words have a regular
+inflection, or the word that they are one of, in the pool. Compounds and foreign names are not seen
+through.
 """
 
 import hashlib
@@ -87,11 +89,13 @@ class Cmudict(Seq2Seq):
 
 
 def stem(word: str) -> str:
-    """Return what `word` has in common with its inflections, by a fixed rule.
+    """Return what `word` has in common with most of its inflections, by a fixed rule.
 
     Without the possessive, apostrophes, one ending as long as `SHORTEST_STEM` letters stay, and
     the second of two equal last letters. Rather too much than too little: "runner" goes with "run",
-    and so does "rune".
+    and so does "rune". But a word that itself ends in an ending loses that one, and its inflection
+    the one that it has more: "stay" becomes "sta" and "stays" "stay"; "supply" and "supplies" part
+    too, and "order" and "ordered".
     """
     bare = word.removesuffix("'s").replace("'", "")
     for ending in _ENDINGS:

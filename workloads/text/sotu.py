@@ -3,7 +3,9 @@
 
 233 documents, 10.8 million characters. English has drifted over the two centuries, so that whole
 documents are drawn, by a fixed stream, into the pool, the validation set and the test set, which
-thus have the same years. Shards are whole documents too, in an order that the seed draws. The
+thus have the same years. Documents are not compared: some 1,700 words of the message of 1867, in
+the validation set, stand word for word in that of 1868, in the pool. They are .7 % of the words of
+the validation documents. Shards are whole documents too, in an order that the seed draws. The
 vocabulary is the commonest tokens of the pool: it is given, to small shards as to large ones.
 """
 

@@ -1,6 +1,6 @@
 """Mean loss and error over a set, of one model or of many members at once."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ __all__ = [
     "Chunks",
     "evaluate",
     "measures",
+    "mixing_fault",
     "require_measures",
     "require_metric_names",
     "scores_of",
@@ -27,6 +28,11 @@ EVALUATION_CHUNK = 1024
 
 FIRST_EXAMPLES = 8
 """On which a workload is tried out before anything is trained."""
+
+MIXING = 1e-2
+"""Of the largest output: from here on, what the examples beside one change in it is no rounding.
+Rounding depends on how many are computed at once, and changed 5e-7 in the workloads here;
+bfloat16, should a model round to it, has 4e-3. An LSTM along the examples changes 0.2."""
 
 RESERVED_METRICS = ("loss", "error", "evaluations", "examples")
 """With 'validation_' or 'test_' before it, each is a column of its own."""
@@ -91,7 +97,8 @@ def scores_of(
 def require_measures(workload: Workload, model: nn.Module, split: Split) -> None:
     """Raise `WorkloadError` unless loss, error and metrics of a few examples can be kept.
 
-    Each must be one number an example, an error in [0, 1].
+    Each must be one number an example, an error in [0, 1], and the outputs of an example the same
+    whatever stands beside it.
     """
     inputs, targets = split.inputs[:FIRST_EXAMPLES], split.targets[:FIRST_EXAMPLES]
     rows = len(inputs)
@@ -108,11 +115,59 @@ def require_measures(workload: Workload, model: nn.Module, split: Split) -> None
         _require_values("loss", workload.loss(outputs, targets), rows)
         _require_values("error", error, rows)
         _checked_names(workload.metrics(outputs, targets), rows)
+        fault = mixing_fault(workload, model, Split(inputs, targets), outputs, [[rows // 2]])
     if bool(((error < 0) | (error > 1)).any()):
         raise WorkloadError(
             f"error lies in [{error.min():g}, {error.max():g}]; allowed: numbers in [0, 1]. Scale "
             "it, or measure it as one of the metrics."
         )
+    if fault is not None:
+        raise WorkloadError(fault)
+
+
+def mixing_fault(
+    workload: Workload,
+    model: nn.Module,
+    split: Split,
+    outputs: Tensor,
+    parts: Iterable[Sequence[int]],
+) -> str | None:
+    """Return in which way the outputs of examples depend on those beside them, or None.
+
+    `model` is in evaluation mode, and `outputs` are those of `split`; `parts`: places of examples
+    that are computed without the others, or in another order. Outputs whose later dimensions
+    depend on the batch, such as sequences cut to the longest, are judged by their losses. A model
+    that draws even in evaluation is not judged.
+    """
+    for places in map(list, parts):
+        own = model(split.inputs[places])
+        if not own.dim() or len(own) != len(places):
+            return (
+                f"The model returns shape {tuple(own.shape)} for {len(places)} of {len(split)} "
+                "examples; allowed: a first dimension that is the example, also of a single one."
+            )
+        what, alone, together = "outputs", own, outputs
+        if alone.shape[1:] != together.shape[1:]:
+            what, alone = "losses", workload.loss(own, split.targets[places])
+            together = workload.loss(outputs, split.targets)
+        off = (_finite(alone) - _finite(together[places])).abs().max()
+        largest = (
+            _finite(together).abs().max()
+        )  # of all: the value of one may be 0 but for rounding
+        if off > MIXING * largest and torch.equal(model(split.inputs), outputs):
+            said = f"numbers {places[0]} to {places[-1]}" if places[1:] else f"number {places[0]}"
+            return (
+                f"The {what} of an example depend on those beside it: {said} of {len(split)}, "
+                f"computed without the rest or in this order: off by {off:.2g} (the largest "
+                f"value: {largest:.2g}). In evaluation compute each for itself: nn.LSTM wants "
+                "batch_first=True, and a mean over the first dimension is one over examples."
+            )
+    return None
+
+
+def _finite(values: Tensor) -> Tensor:
+    """Return values in float64, 0 for those that are not finite, such as masked scores."""
+    return values.double().nan_to_num(0.0, 0.0, 0.0)
 
 
 def measures(workload: BaseWorkload) -> bool:

@@ -79,7 +79,7 @@ class Plain(nn.Module):
 
 class ByTheData(Plain):
     def between(self, hidden: Tensor) -> Tensor:
-        return torch.relu(hidden) if hidden.sum() > 0 else hidden
+        return torch.relu(hidden) if hidden.isfinite().all() else hidden
 
 
 class OfPythonsGenerator(Plain):
@@ -118,6 +118,34 @@ class CountingItsSteps(Plain):
         return torch.where(self.steps > 10, torch.tanh(hidden), torch.relu(hidden))
 
 
+class DrawingInEvaluation(Plain):
+    def between(self, hidden: Tensor) -> Tensor:
+        return functional.dropout(hidden, 0.5)
+
+
+class OfAWidthOfTheBatch(Plain):
+    """Gives outputs for as many classes as the batch asks for, as a sequence cut to the longest."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs = super().forward(inputs)
+        number = int(inputs.count_nonzero(1).max())
+        return torch.cat([outputs, outputs.new_full((len(outputs), number), -99.0)], 1)
+
+
+class CentredByTheBatch(Plain):
+    def between(self, hidden: Tensor) -> Tensor:
+        return hidden - 9 * hidden.mean(0)
+
+
+class CentredOfAWidthOfTheBatch(CentredByTheBatch, OfAWidthOfTheBatch):
+    pass
+
+
+class Squeezed(Plain):
+    def forward(self, inputs: Tensor) -> Tensor:
+        return super().forward(inputs).squeeze()
+
+
 class ThatRaisesUnderVmap(Plain):
     def between(self, hidden: Tensor) -> Tensor:
         if torch._C._functorch.is_batchedtensor(hidden):
@@ -133,6 +161,8 @@ class ThatRaisesUnderVmap(Plain):
         OfItsOwnStatistics,
         OfReassignedStatistics,
         CountingItsSteps,
+        DrawingInEvaluation,
+        OfAWidthOfTheBatch,
         ThatRaisesUnderVmap,
     ],
 )
@@ -332,6 +362,12 @@ class Pair(nn.Module):
         (Averaging(), r"metrics\['brier'\] has 0.5 for 8 examples"),
         (OfDoubles(), "A model of size 8 cannot be tried out on 8 examples .*RuntimeError: mat1"),
         (workload_of(Pair), "The model returns a tuple for 8 examples; allowed: one tensor"),
+        (
+            workload_of(CentredByTheBatch),
+            "The outputs of an example depend on those beside it: number 4 of 8",
+        ),
+        (workload_of(CentredOfAWidthOfTheBatch), "The losses of an example depend on those besi"),
+        (workload_of(Squeezed), r"The model returns shape \(10,\) for 1 of 8 examples; allowed"),
     ],
 )
 @pytest.mark.parametrize("stackable", [True, False])
