@@ -32,7 +32,6 @@ __all__ = [
     "Law",
     "LawAnalysis",
     "ask_laws",
-    "control_sentence",
     "law_exponents",
     "law_verdicts",
 ]
@@ -179,14 +178,3 @@ def law_exponents(law: LawAnalysis) -> Iterator[dict[str, Any]]:
                 "n_cells": result.n_cells,
                 "seeds": result.degrees_of_freedom + 1,
             }
-
-
-def control_sentence(control: PermutationControl) -> str:
-    """Return what a negative control found, as a sentence."""
-    return (
-        f"Negative control, {control.factor}: {'passed' if control.passed else 'FAILED'}. Of "
-        f"{control.permutations} shuffles of its labels {control.supported_share:.1%} were "
-        f"supported (at most 1 % may be); the residual is "
-        f"{control.observed_residual_octaves:.2g} octaves with the true labels, and "
-        f"{control.permuted_residual_octaves:.2g} at the 1st percentile of shuffled ones."
-    )

@@ -17,7 +17,6 @@ from analysis.law_analysis import (
     NOTHING_TO_ASK,
     LawAnalysis,
     ask_laws,
-    control_sentence,
     law_exponents,
     law_verdicts,
 )
@@ -252,7 +251,7 @@ def _law_texts(law: LawAnalysis) -> Iterator[str]:
         yield f"{where}no {law.law} of {law.y}. {law.problem}"
         return
     yield f"{where}{law.law}, {law.y}\n{law.result.summary()}"
-    yield from (control_sentence(control) for control in law.controls)
+    yield from (str(control) for control in law.controls)
 
 
 def _without_credentials(store: str | PathLike[str]) -> str:

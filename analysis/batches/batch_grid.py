@@ -46,6 +46,9 @@ class BatchGrid:
     """The rows used, as given, with their `group` (0 … G - 1) as index."""
     excluded: pd.DataFrame
     """The rows not used: `by`, batch size, seed, cell_id where there is one, and `reason`."""
+    chance_known: bool = True
+    """Whether `chance_error` was given or in the table. Else it is the table's largest error, which
+    cuts off cliffs and says nothing of where training fails."""
 
     @property
     def cell_ids(self) -> list[tuple[str, ...]]:
@@ -76,20 +79,21 @@ def arrange_batch_grid(
 ) -> BatchGrid:
     """Arrange `cells` into a `BatchGrid`.
 
-    Excluded, each with its reason: failed attempts (diverged runs stay: their error is at
-    chance), runs with B ≥ N (no gradient noise), and what keeps the table from being complete.
-    The latter by a fixed rule: while a (seed, group, batch size) is missing, drop the seed or
-    the (group, batch size) with the largest share missing, the batch size on a tie.
+    Excluded, each with its reason: failed attempts, whatever else their rows lack (diverged runs
+    stay: their error is at chance), runs with B ≥ N (no gradient noise), and what keeps the table
+    from being complete. The latter by a fixed rule: while a (seed, group, batch size) is missing,
+    drop the seed or the (group, batch size) with the largest share missing, the batch size on a
+    tie.
 
     `chance_error`: a number, or a column; None is the column `chance_error` where y is an error
-    rate, to which it refers. Where there is no such column, the largest error of the table.
+    rate, to which it refers. Where there is no such column, the largest error of the table, and
+    `chance_known` is false.
     Raises `FitError` on missing columns, values out of range, repeated runs, empty tables, and
     where workload, model size or one of `SETTINGS` varies and is not in `by`.
     """
-    table = _checked(cells, y, by, batch_size, train_examples, seed)
+    table, failed = _checked(cells, y, by, batch_size, train_examples, seed)
     reason = pd.Series("", index=table.index)
-    if columns.STATUS in table:
-        reason[table[columns.STATUS] == "failed"] = "the attempt failed"
+    reason[failed] = "the attempt failed"
     full = table[batch_size] >= table[train_examples]
     reason[full & (reason == "")] = "B >= N is the whole shard, without gradient noise"
     kept = table[reason == ""]
@@ -142,22 +146,30 @@ def arrange_batch_grid(
         raise FitError(f"{train_examples!r} varies within a group; add it to `by`.")
     named = [*by, batch_size, seed, *(c for c in (columns.CELL_ID,) if c in table)]
     out = reason != ""
+    chance, chance_known = _chance(kept[inside], chance_error, y, new_group)
     return BatchGrid(
         groups=groups.iloc[present].reset_index(drop=True),
         train_examples=per_group.first().to_numpy(dtype=np.float64),
         batch_sizes=batch_sizes,
         errors=errors,
-        chance_error=_chance(kept[inside], chance_error, y, new_group),
+        chance_error=chance,
         seeds=tuple(seed_labels[seeds_kept]),
         cells=used,
-        excluded=table.loc[out, list(dict.fromkeys(named))].assign(reason=reason[out]),
+        excluded=cells[list(dict.fromkeys(named))]
+        .reset_index(drop=True)[out]
+        .assign(reason=reason[out]),
+        chance_known=chance_known,
     )
 
 
 def _checked(
     cells: pd.DataFrame, y: str, by: Sequence[str], batch_size: str, train_examples: str, seed: str
-) -> pd.DataFrame:
-    """Return `cells` with a fresh index and clean numbers, or say what is wrong with it."""
+) -> tuple[pd.DataFrame, "pd.Series[bool]"]:
+    """Return `cells` with a fresh index and clean numbers, and which rows are failed attempts.
+
+    Says what is wrong with the table; the store knows only the ids of failed attempts, and so
+    nothing is asked of their rows.
+    """
     if not isinstance(cells, pd.DataFrame):
         raise FitError(f"`cells` is a {type(cells).__name__}; pass a pandas DataFrame.")
     if isinstance(by, str) or not by:
@@ -172,19 +184,23 @@ def _checked(
         )
     if cells.empty:
         raise FitError("The table has no rows; check the study, grid or filter that made it.")
-    if cells[seed].isna().any():
-        raise FitError(f"{seed!r} is missing in {int(cells[seed].isna().sum())} rows.")
     table = cells.reset_index(drop=True)
+    failed = pd.Series(False, index=table.index)
+    if columns.STATUS in table:
+        failed = table[columns.STATUS] == "failed"
+    tried = table[~failed].infer_objects()
+    if tried[seed].isna().any():
+        raise FitError(f"{seed!r} is missing in {int(tried[seed].isna().sum())} rows.")
     for name in dict.fromkeys([*by, batch_size, train_examples]):
-        if name in (batch_size, train_examples) or pd.api.types.is_numeric_dtype(table[name]):
-            table[name] = _numbers(table[name])
-        elif table[name].isna().any():
-            raise FitError(f"{name!r} is missing in {int(table[name].isna().sum())} rows.")
-    table[y] = _numbers(table[y], missing_allowed=True)
+        if name in (batch_size, train_examples) or pd.api.types.is_numeric_dtype(tried[name]):
+            table[name] = _numbers(tried[name]).reindex(table.index)
+        elif tried[name].isna().any():
+            raise FitError(f"{name!r} is missing in {int(tried[name].isna().sum())} rows.")
+    table[y] = _numbers(tried[y], missing_allowed=True).reindex(table.index)
     for name in (batch_size, train_examples):
         if (table[name] < 1).any():
             raise FitError(f"{name!r} is {table[name].min():g} in the table; allowed: at least 1.")
-    return table
+    return table, failed
 
 
 def _numbers(values: "pd.Series[float]", *, missing_allowed: bool = False) -> "pd.Series[float]":
@@ -192,7 +208,7 @@ def _numbers(values: "pd.Series[float]", *, missing_allowed: bool = False) -> "p
     numbers = pd.to_numeric(values, errors="coerce").astype(np.float64)
     bad = numbers.isna() & values.notna() if missing_allowed else ~np.isfinite(numbers)
     if not pd.api.types.is_numeric_dtype(values):
-        bad |= np.array([isinstance(value, str) for value in values])
+        bad |= np.array([isinstance(value, str) for value in values], dtype=bool)
     if bad.any():
         raise FitError(
             f"{values.name!r} is {values[bad].iloc[0]} in {int(bad.sum())} rows; "
@@ -245,16 +261,19 @@ def _complete_block(have: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray
 
 def _chance(
     table: pd.DataFrame, chance_error: str | float | None, y: str, group: NDArray[np.intp]
-) -> Floats:
-    if chance_error is None:
-        chance_error = columns.CHANCE_ERROR if y in columns.ERROR_RATES else float(table[y].max())
-    if isinstance(chance_error, str):
-        if chance_error in table and table[chance_error].notna().any():
-            known = _numbers(table[chance_error])
-        else:
-            known = pd.Series(table[y].max(), index=table.index)
+) -> tuple[Floats, bool]:
+    """Return (G,) chance errors, and whether they are known."""
+    if chance_error is None and y in columns.ERROR_RATES:
+        chance_error = columns.CHANCE_ERROR
+    known = True
+    named = isinstance(chance_error, str) and chance_error in table
+    if named and table[chance_error].notna().any():
+        chance = _numbers(table[chance_error])
+    elif chance_error is None or isinstance(chance_error, str):
+        known = False
+        chance = pd.Series(table[y].max(), index=table.index)
     elif np.isfinite(chance_error):
-        known = pd.Series(float(chance_error), index=table.index)
+        chance = pd.Series(float(chance_error), index=table.index)
     else:
         raise FitError(f"`chance_error` is {chance_error!r}; pass a column or a finite number.")
-    return np.asarray(known.groupby(group).max(), dtype=np.float64)
+    return np.asarray(chance.groupby(group).max(), dtype=np.float64), known

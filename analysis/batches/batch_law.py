@@ -24,7 +24,7 @@ from analysis import columns
 from analysis.batches.batch_grid import arrange_batch_grid
 from analysis.batches.collapse_regression import POOR_FIT, CollapseRegression
 from analysis.batches.factors import FACTORS, factor_octaves
-from analysis.batches.law_judgement import MARGIN, Estimator, judge_curves
+from analysis.batches.law_judgement import MARGIN, Estimator, JudgedCurves, judge_curves
 from analysis.batches.optimum import ALPHA, BatchForm, Peaks, optima_frame
 from analysis.batches.peak_regression import PeakObservations, PeakRegression
 from analysis.batches.regime import regime_diagnostics, regime_flags
@@ -83,10 +83,13 @@ class BatchSizeLaw:
     """Those of the windowed collapse, and its curves."""
     stability_edge: pd.DataFrame
     """Those of the cliff below which training fails, fitted apart; `attrs` has its median
-    `distance_octaves` from the optimum."""
+    `distance_octaves` from the optimum, and `untrained_groups`, the number of those that train at
+    no batch size. Without exponents where no chance error is known."""
     edges: pd.DataFrame
     """One row a row of `optima`: `log2_lower`, the largest batch size that fails below the best
-    one, and `log2_upper`, the next, which trains; -inf where none fails."""
+    one, and `log2_upper`, the next, which trains; -inf where none fails. Of a group that trains at
+    no batch size (lowest mean error above .9 of chance) the largest batch size and inf. NaN where
+    no chance error was given or in the table."""
     rivals: pd.DataFrame
     """Rival laws by how well they foretell left-out groups; see `rank_rivals`."""
     verdicts: Mapping[str, Verdict]
@@ -173,6 +176,8 @@ class BatchSizeLaw:
                 f"Stability edge, {edge.attrs['distance_octaves']:.2g} octaves below the optimum "
                 f"(median): {_exponents_text(edge)}."
             )
+        elif self.edges["log2_upper"].isna().all():
+            said.append("No stability edge is sought: no chance error is known to fail by.")
         score = self.rivals["log_score"]
         told = score.dropna()
         if len(told):
@@ -277,7 +282,8 @@ def check_batch_size_law(
         batch_size: column of B >= 1.
         seed: column of the replicate, shared across batch sizes and groups.
         chance_error: a column or a number; by default the column `chance_error` where y is one of
-            the store's error rates. The table's largest y where the column is absent, or y another.
+            the store's error rates. The table's largest y where the column is absent, or y another:
+            no stability edge is sought then.
         form: "B", or "B/(1-B/N)" for every batch size.
         estimator: "peaks" or "collapse": which of them is judged.
         held_fixed: what all cells have alike, one of `regime.POLICIES`: "steps", "cumulative
@@ -309,7 +315,7 @@ def check_batch_size_law(
     primary, judged = curves.exponents(asked), curves.judged[asked]
     optima = optima_frame(grid, curves.peaks, form=form)
     freedom = len(grid.seeds) - 1
-    edge = find_stability_edge(curves.peaks, octaves, grid.seeds)
+    edge = find_stability_edge(grid, curves.peaks, octaves)
     regime = regime_diagnostics(
         grid,
         optima,
@@ -325,12 +331,12 @@ def check_batch_size_law(
         exponents=exponents,
         peaks=_exponents_frame(curves.by_peaks, freedom),
         collapse=_collapse(curves.peaks, curves.by_collapse, freedom),
-        stability_edge=_edge_frame(edge, freedom),
+        stability_edge=_edge_frame(edge, curves.peaks, freedom),
         edges=pd.DataFrame({"log2_lower": edge.lower, "log2_upper": edge.upper}),
         rivals=rank_rivals(curves.observations),
         verdicts={name: judgement.verdict for name, judgement in judged.items()},
         reasons={name: judgement.reason for name, judgement in judged.items()},
-        flags=(*_flags(judged, curves.by_collapse, exponents, edge, y), *regime_flags(regime)),
+        flags=(*_flags(judged, curves, exponents, edge, y), *regime_flags(regime)),
         optima=optima,
         excluded=grid.excluded,
         momentum_equivalence=_momentum_equivalence(primary, judged, freedom, margin),
@@ -370,9 +376,10 @@ def _collapse(peaks: Peaks, regression: CollapseRegression, freedom: int) -> Law
     )
 
 
-def _edge_frame(edge: StabilityEdge, freedom: int) -> pd.DataFrame:
+def _edge_frame(edge: StabilityEdge, peaks: Peaks, freedom: int) -> pd.DataFrame:
     frame = _exponents_frame(edge.regression, freedom)
     frame.attrs["distance_octaves"] = edge.distance_octaves
+    frame.attrs["untrained_groups"] = int(peaks.untrained.sum())
     return frame
 
 
@@ -428,11 +435,12 @@ def _momentum_equivalence(
 
 def _flags(
     judged: Mapping[str, Judgement],
-    collapse: CollapseRegression,
+    curves: JudgedCurves,
     exponents: pd.DataFrame,
     edge: StabilityEdge,
     y: str,
 ) -> list[str]:
+    collapse = curves.by_collapse
     flags = [
         f"{name}: 1 itself excluded, though the exponent counts as 1 within the margin "
         f"(95 % interval [{low:.3f}, {high:.3f}])."
@@ -448,6 +456,11 @@ def _flags(
         flags.append(
             "The curves have not one width: the collapse also stretches them, by powers of the "
             "factors, which about doubles its standard errors."
+        )
+    if curves.peaks.untrained_note:
+        flags.append(
+            f"{curves.peaks.untrained_note} Their optima are not known, and the law of the "
+            "stability edge is that of the others."
         )
     if edge.near_share > NEAR_SHARE:
         flags.append(

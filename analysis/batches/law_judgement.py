@@ -22,7 +22,8 @@ from analysis.batches.peak_regression import (
     regress_peaks,
 )
 from analysis.errors import FitError
-from analysis.verdict import Judgement, judge_factor, judge_jointly, reconcile
+from analysis.evidence import MAXIMUM_SHARE
+from analysis.verdict import Evidence, Judgement, Verdict, judge_factor, judge_jointly, reconcile
 
 __all__ = ["MARGIN", "Estimator", "JudgedCurves", "judge_curves"]
 
@@ -93,12 +94,23 @@ def judge_curves(
             standard_error=float(np.sqrt(by_collapse.covariance[factor, factor])),
             failure=by_collapse.failure,
         )
-        by_optima, by_curves = (judge_factor(each, margin=margin) for each in (optima, curves))
+        by_optima, by_curves = (
+            _judged(each, margin, peaks.untrained_note) for each in (optima, curves)
+        )
         judged[Estimator.PEAKS][name] = reconcile(by_optima, by_curves)
         judged[Estimator.COLLAPSE][name] = reconcile(by_curves, by_optima)
     for factors in judged.values():
         factors["joint"] = judge_jointly(factors)
     return JudgedCurves(peaks, observations, by_peaks, by_collapse, judged)
+
+
+def _judged(seen: Evidence, margin: float, untrained_note: str) -> Judgement:
+    """Return the verdict on a factor; where groups are flat that train nowhere, it is said."""
+    judgement = judge_factor(seen, margin=margin)
+    flat = seen.flat + seen.plateau > MAXIMUM_SHARE * seen.groups
+    if not (untrained_note and flat and judgement.verdict is Verdict.UNIDENTIFIED):
+        return judgement
+    return replace(judgement, reason=f"{judgement.reason} {untrained_note}")
 
 
 def _folds(seeds: int) -> NDArray[np.bool_]:

@@ -25,6 +25,7 @@ from analysis.batches.collapse import Curves, common_shape
 from analysis.batches.grid_phase import vertex_bias
 from analysis.batches.moderated import moderate, variance_prior
 from analysis.batches.parabola import parabola_vertex
+from analysis.curves.curve_points import PLATEAU
 from analysis.errors import FitError
 
 __all__ = [
@@ -85,6 +86,9 @@ class Peaks:
     """(F, G, K) mean errors; infinite where there is no batch size."""
     learned: NDArray[np.bool_]
     """(F, G, K) batch sizes on the optimum's side of the cliff."""
+    untrained: NDArray[np.bool_]
+    """(G,) groups that train at no batch size: even their lowest mean error is above `PLATEAU` of
+    the chance error, as in a learning curve. None where the chance error is not known."""
     noise: float
     """Standard deviation of a mean error of all seeds, pooled over groups; NaN for one seed."""
     noise_freedom: int
@@ -110,6 +114,17 @@ class Peaks:
         argmin = np.take_along_axis(self.octave, self.best.T, axis=1).T
         near = np.where(np.isfinite(self.estimate), self.estimate, argmin)
         return np.where(self.label == OptimumLabel.FLAT, np.nan, near)
+
+    @property
+    def untrained_note(self) -> str:
+        """How many groups train at no batch size, as a sentence; empty where all train."""
+        if not self.untrained.any():
+            return ""
+        return (
+            f"{self.untrained.sum()} of {len(self.untrained)} groups train at no batch size (their "
+            f"lowest mean error is above {PLATEAU:g} of the chance error), which more seeds do not "
+            "change."
+        )
 
     def curves(self, fold: int) -> Curves:
         """Return one fold's curves within the windows of the collapse."""
@@ -228,6 +243,7 @@ def find_peaks(
         octave=octave,
         mean=mean,
         learned=learned,
+        untrained=grid.chance_known & (lowest[0, :, 0] > PLATEAU * grid.chance_error),
         noise=float(np.sqrt(variance / len(grid.seeds))) if freedom else np.nan,
         noise_freedom=freedom,
         group_noise=_noise_by_the_best(grid.errors, learned[0], best[0]),

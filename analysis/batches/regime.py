@@ -45,7 +45,9 @@ def regime_diagnostics(
 
     The latter only where the table has `steps`: their range, the smallest T(1 - m), the share
     of cells below 10, and what was held fixed (the first of `POLICIES` that is,
-    or "mixed"). Raises `FitError` where `held_fixed` names another.
+    or "mixed"). It is read from the cells whose `status` is not diverged (from all where that
+    leaves none): a diverged one has the steps at which it stopped. Raises `FitError` where
+    `held_fixed` names another.
     """
     used = grid.cells
     share = used[batch_size] / used[train_examples]
@@ -59,11 +61,12 @@ def regime_diagnostics(
     }
     held: list[str] = []
     if columns.STEPS in used:
-        steps = used[columns.STEPS].astype(np.float64)
+        whole = _trained_to_the_end(used)
+        steps = whole[columns.STEPS].astype(np.float64)
         held = _held_fixed(
-            steps, used[learning_rate], used[momentum], used[batch_size], used[train_examples]
+            steps, whole[learning_rate], whole[momentum], whole[batch_size], whole[train_examples]
         )
-        built_up = steps * (1 - used[momentum])
+        built_up = steps * (1 - whole[momentum])
         regime |= {
             "steps": [float(steps.min()), float(steps.max())],
             "smallest_steps_times_one_minus_momentum": float(built_up.min()),
@@ -73,6 +76,13 @@ def regime_diagnostics(
     if held_fixed is not None:
         _require_held(held_fixed, held, columns.STEPS in used)
     return regime
+
+
+def _trained_to_the_end(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return the cells that did not diverge; all where there is no `status`, or no such cell."""
+    if columns.STATUS not in cells or (cells[columns.STATUS] == "diverged").all():
+        return cells
+    return cells[cells[columns.STATUS] != "diverged"]
 
 
 def _require_held(named: str, held: list[str], has_steps: bool) -> None:

@@ -90,7 +90,7 @@ def batch_curves_chart(law: BatchSizeLaw, cells: pd.DataFrame) -> alt.TopLevelMi
     return finished(
         _faceted(pd.concat(parts).rename(columns=roles), layout, positive=positive),
         f"{axis_name(law.y).capitalize()} against batch size{scales}",
-        _subtitle(law, layout.hidden(used), edges=len(edges) > 0),
+        _subtitle(law, layout.hidden(used), _edges_said(law, drawn=len(edges) > 0)),
     )
 
 
@@ -114,12 +114,13 @@ def _optimum_marks(law: BatchSizeLaw, curves: pd.DataFrame) -> pd.DataFrame:
 
 def _edge_marks(law: BatchSizeLaw, curves: pd.DataFrame) -> pd.DataFrame:
     """Return the middle of each edge that was seen, on its curve, and between what it lies."""
-    sides = np.exp2(law.edges[["log2_lower", "log2_upper"]].to_numpy())
+    octaves = law.edges[["log2_lower", "log2_upper"]].to_numpy()
+    seen = np.isfinite(octaves).all(axis=1)
+    sides = np.exp2(octaves[seen])
     if law.form != "B":
-        sides = sides / (1 + sides / law.optima[[columns.TRAIN_EXAMPLES]].to_numpy())
-    seen = sides[:, 0] > 0
-    edges = law.optima.loc[seen, FACTORS].assign(batch=np.sqrt(sides[seen].prod(axis=1)))
-    edges["between"] = [interval_text(low, high, 4, general=True) for low, high in sides[seen]]
+        sides = sides / (1 + sides / law.optima.loc[seen, [columns.TRAIN_EXAMPLES]].to_numpy())
+    edges = law.optima.loc[seen, FACTORS].assign(batch=np.sqrt(sides.prod(axis=1)))
+    edges["between"] = [interval_text(low, high, 4, general=True) for low, high in sides]
     return _on_curves(edges, curves)[[*FACTORS, "batch", "error", "between"]]
 
 
@@ -202,14 +203,23 @@ def _panel(data: pd.DataFrame, layout: _Layout, *, positive: bool) -> Any:
     )
 
 
-def _subtitle(law: BatchSizeLaw, hidden: list[str], *, edges: bool) -> list[str]:
+def _edges_said(law: BatchSizeLaw, *, drawn: bool) -> str:
+    """Return what the ticks of stability edges are, or why there is none."""
+    if law.edges["log2_upper"].isna().all():
+        return "No chance error is known by which training fails: no stability edge is sought."
+    said = "No batch size below an optimum fails to train: no stability edge is seen."
+    if drawn:
+        said = (
+            "Upright ticks: stability edge, halfway from the last batch size that fails to the "
+            "next."
+        )
+    untrained = law.stability_edge.attrs["untrained_groups"]
+    return f"{said} {untrained} curves train at no batch size." if untrained else said
+
+
+def _subtitle(law: BatchSizeLaw, hidden: list[str], edge: str) -> list[str]:
     label = law.optima["label"].astype(str).value_counts()
     counts = ", ".join(f"{count} {name}" for name, count in label.items())
-    edge = (
-        "Upright ticks: stability edge, halfway from the last batch size that fails to the next."
-        if edges
-        else "No batch size below an optimum fails to train: no stability edge is seen."
-    )
     return [
         f"{law.n_cells} cells, {law.degrees_of_freedom + 1} seeds, {len(law.optima)} curves "
         f"({counts}). Lines: mean over seeds. Bars: range of the seeds.",

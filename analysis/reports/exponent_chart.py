@@ -24,8 +24,10 @@ FACTOR_PLACE, ESTIMATOR_PLACE = -250, -10
 """Pixels from the frame's left side to the names."""
 NAMES = {"peaks": "optima", "collapse": "collapse", "stability edge": "stability edge"}
 BOUNDS = ["lower95", "upper95", "lower90", "upper90"]
-ROW = 24
-"""Pixels of a row."""
+ROW, TALL_ROW = 24, 34
+"""Pixels of a row; of one that may hold two lines of names."""
+ABOVE, BELOW = 0.28, 0.72
+"""Where in its row the two lines of a factor with one row stand, from the top."""
 
 
 def exponents_chart(exponents: pd.DataFrame) -> alt.TopLevelMixin | None:
@@ -38,12 +40,15 @@ def exponents_chart(exponents: pd.DataFrame) -> alt.TopLevelMixin | None:
     if rows.empty:
         return None
     low, high = _frame(rows)
-    data = inline_data(_drawn(rows, low, high))
+    drawn = _drawn(rows, low, high)
+    data = inline_data(drawn)
     scale = alt.Scale(domain=[low, high], nice=False, zero=False)
     base = alt.Chart(data).encode(y=_row())
     layers = [*_band(base, scale), *_intervals(base, scale), *_texts(base)]
     return finished(
-        alt.layer(*layers).properties(width=FRAME, height=alt.Step(ROW)),
+        alt.layer(*layers).properties(
+            width=FRAME, height=alt.Step(TALL_ROW if drawn["alone_where"].any() else ROW)
+        ),
         "Exponents of the batch-size law",
         _subtitle(rows),
     )
@@ -66,16 +71,24 @@ def _frame(rows: pd.DataFrame) -> tuple[float, float]:
 
 
 def _drawn(rows: pd.DataFrame, low: float, high: float) -> pd.DataFrame:
-    """Return what the marks stand for, intervals cut at the frame."""
+    """Return what the marks stand for, intervals cut at the frame.
+
+    Where there are several grids, the second row of a factor names its grid in `where`. A factor
+    with one row has its names one above the other: `alone` and `alone_where`.
+    """
     where = rows["grid"] + rows["part"].where(rows["part"] == "", ", " + rows["part"])
     several = rows[["study", "grid", "part"]].drop_duplicates().shape[0] > 1
     place = [rows[name] for name in ("study", "grid", "part", "factor")]
-    turn = rows.groupby(place, sort=False).cumcount()
+    together = rows.groupby(place, sort=False)["factor"]
+    turn = together.cumcount()
+    alone = several & (together.transform("size") == 1)
     factor = rows["factor"].map(FACTOR_NAMES)
     drawn = rows[["exponent", "claimed", "judged", "n_cells", "seeds"]].assign(
         row=range(len(rows)),
-        factor=factor.where(turn == 0, ""),
+        factor=factor.where((turn == 0) & ~alone, ""),
         where=where.where((turn == 1) & several, ""),
+        alone=factor.where(alone, ""),
+        alone_where=where.where(alone, ""),
         estimator=rows["estimator"].map(NAMES),
         colour=rows["verdict"].where(rows["judged"], "none"),
         first=turn == 0,
@@ -136,13 +149,14 @@ def _intervals(base: Any, scale: alt.Scale) -> list[Any]:
 def _texts(base: Any) -> list[Any]:
     """Return factor and estimator left of the frame and the numbers right of it."""
     left = {"fontSize": 12, "color": INK}
+    factors = base.mark_text(align="left", fontWeight="bold", **left)
+    grids = base.mark_text(align="left", fontSize=11, color=MUTED, limit=150)
+    place = alt.value(FACTOR_PLACE)
     return [
-        base.mark_text(align="left", fontWeight="bold", **left).encode(
-            x=alt.value(FACTOR_PLACE), text="factor:N"
-        ),
-        base.mark_text(align="left", fontSize=11, color=MUTED, limit=150).encode(
-            x=alt.value(FACTOR_PLACE), text="where:N"
-        ),
+        factors.encode(x=place, text="factor:N"),
+        grids.encode(x=place, text="where:N"),
+        factors.encode(x=place, text="alone:N", y=_row(bandPosition=ABOVE)),
+        grids.encode(x=place, text="alone_where:N", y=_row(bandPosition=BELOW)),
         base.transform_filter("datum.judged")
         .mark_text(align="right", fontWeight="bold", **left)
         .encode(x=alt.value(ESTIMATOR_PLACE), text="estimator:N"),

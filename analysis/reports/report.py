@@ -29,7 +29,7 @@ from markupsafe import Markup
 from analysis import columns
 from analysis.curves.power_law import PowerLawFit
 from analysis.errors import FitError
-from analysis.law_analysis import LawAnalysis, control_sentence
+from analysis.law_analysis import LawAnalysis
 from analysis.reports.batch_charts import batch_curves_chart
 from analysis.reports.chart_style import interval_text
 from analysis.reports.charts import learning_curve_chart
@@ -191,7 +191,7 @@ def _grid(grid: GridAnalysis, page: _Page) -> dict[str, Any]:
 def _law(law: LawAnalysis, grid: GridAnalysis, page: _Page) -> dict[str, Any]:
     content: dict[str, Any] = {
         "of": law,
-        "controls": [control_sentence(control) for control in law.controls],
+        "controls": [str(control) for control in law.controls],
     }
     result = law.result
     if result is None:

@@ -97,4 +97,6 @@ def _short(value: Any) -> str:
 
 
 def _edge(low: float, high: float) -> str:
+    if np.isnan(low):
+        return "no chance error"
     return interval_text(low, high, 4, general=True) if low > 0 else "not seen"

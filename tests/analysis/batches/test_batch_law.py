@@ -19,7 +19,8 @@ from analysis import (
     permutation_control,
 )
 from analysis.batches.factors import variance_inflation
-from analysis.batches.peak_regression import regress_peaks, regress_relabelled
+from analysis.batches.negative_control import _shuffled
+from analysis.batches.peak_regression import PeakObservations, regress_peaks, regress_relabelled
 from tests.analysis.censored_optima import one_slice
 from tests.analysis.synthetic_batches import CHANCE, frame, law_cells
 
@@ -202,10 +203,12 @@ def test_copies_of_one_seed_are_no_evidence() -> None:
     assert "nothing is known of their noise" in law.reasons["momentum"]
 
 
-def one_factor(noise: float = 0.0) -> pd.DataFrame:
-    """6 rates of parabolas: without noise the vertices are on a line."""
+def one_factor(noise: float = 0.0, levels: int = 6) -> pd.DataFrame:
+    """Rates of parabolas: without noise the vertices are on a line."""
     rng = np.random.default_rng(6)
-    cells = law_cells((1, 0, 0), noise=noise, rng=rng, levels=6, curve=lambda o: 0.1 + 0.02 * o**2)
+    cells = law_cells(
+        (1, 0, 0), noise=noise, rng=rng, levels=levels, curve=lambda o: 0.1 + 0.02 * o**2
+    )
     return cells[(cells.train_examples == 2**14) & (cells.momentum == 0)]
 
 
@@ -276,17 +279,55 @@ def test_labels_that_mean_nothing_do_not_pass_the_control() -> None:
     shuffled = cells.merge(groups, on=key)
     law = check_batch_size_law(shuffled, learning_rate="rate", momentum="momentum_then")
     assert law.verdicts["learning_rate"] is not Verdict.SUPPORTED
-    assert not permutation_control(law, "learning_rate", permutations=100).passed
+    assert permutation_control(law, "learning_rate", permutations=100).passed is False
 
 
-def test_labels_shuffled_into_themselves_explain_no_less_than_the_true_ones() -> None:
-    # Of 8 groups at two levels, 1 shuffle in 35 gives the labels again, or their mirror image:
-    # 14 of 500, and so the 1st percentile.
-    law = check_batch_size_law(cells_of((1, 1, 1), levels=2))
+def learning_rates(levels: int, **options: float) -> pd.DataFrame:
+    """So many groups that differ in the learning rate alone, an octave apart."""
+    cells = cells_of((1, 0, 0), levels=levels, batch_sizes=levels + 8, **options)
+    return cells[(cells.train_examples == 2**14) & (cells.momentum == 0)]
+
+
+@pytest.mark.parametrize(
+    ("levels", "reason"),
+    [(4, "4 groups with a known optimum can be labelled in 11 other ways"), (6, "so near to")],
+)
+def test_a_control_of_few_groups_cannot_be_run_and_does_not_fail(levels: int, reason: str) -> None:
+    law = check_batch_size_law(learning_rates(levels, noise=0.001))
+    assert law.verdicts["learning_rate"] is Verdict.SUPPORTED
     control = permutation_control(law, "learning_rate")
-    observed = control.observed_residual_octaves
-    assert control.permuted_residual_octaves == pytest.approx(observed, rel=1e-9)
-    assert not control.passed
+    assert control.passed is None
+    assert reason in control.problem
+    assert np.isnan([control.supported_share, control.permuted_residual_octaves]).all()
+    assert f"learning_rate: cannot be run, as {control.problem}." in str(control)
+    assert "FAILED" not in str(control)
+
+
+def test_labels_are_not_shuffled_into_themselves_or_their_mirror_image() -> None:
+    # of 6 groups at three levels, 1 shuffle in 90 gives the one, and 1 the other
+    octaves = np.zeros((6, 3))
+    octaves[:, 0] = np.repeat([-1, 0, 1], 2)
+    label = np.full(6, OptimumLabel.INTERIOR, dtype=object)
+    bounds = np.zeros((1, 6))
+    observations = PeakObservations(octaves, bounds, bounds, label, (0,))
+    rng = np.random.default_rng(0)
+    drawn = np.array([_shuffled(observations, 0, rng).octaves[:, 0] for _ in range(900)])
+    others = np.unique(drawn, axis=0)
+    assert len(others) == 88
+    assert (np.sort(others) == octaves[:, 0]).all()
+    for same in (octaves[:, 0], -octaves[:, 0]):
+        assert not (others == same).all(axis=1).any()
+
+
+def test_a_true_law_of_eight_groups_passes_its_control_and_a_wrong_one_fails_it() -> None:
+    cells = learning_rates(8, noise=0.001)
+    law = check_batch_size_law(cells)
+    assert law.verdicts["learning_rate"] is Verdict.SUPPORTED
+    assert permutation_control(law, "learning_rate").passed is True
+    rates = np.sort(cells.learning_rate.unique())
+    wrong = dict(zip(rates, rates[[3, 6, 0, 5, 2, 7, 1, 4]], strict=True))
+    shuffled = cells.assign(learning_rate=cells.learning_rate.map(wrong))
+    assert permutation_control(check_batch_size_law(shuffled), "learning_rate").passed is False
 
 
 def test_optima_regressed_together_on_other_labels_give_what_each_gives_alone() -> None:
@@ -359,6 +400,24 @@ def test_what_training_held_fixed_is_read_from_the_steps() -> None:
     # m = .875 gives 50 / 8 < 10, a quarter of the cells
     assert laws[1].regime["share_of_cells_in_momentum_start_up"] == 0.25
     assert any("25% of cells train fewer than 10/(1-m)" in flag for flag in laws[1].flags)
+
+
+def test_a_diverged_run_stops_early_and_does_not_blur_what_was_held_fixed() -> None:
+    cells = cells_of((1, 1, 1), levels=3).assign(status="completed")
+    diverged = (cells.batch_size == 1) & (cells.seed == 0)
+    steps = cells.assign(steps=1000)
+    epochs = cells.assign(steps=(4 * cells.train_examples / cells.batch_size).round())
+    for table, policy in ((steps, "steps"), (epochs, "epochs")):
+        whole = check_batch_size_law(table, held_fixed=policy)
+        broken = table.copy()
+        broken.loc[diverged, ["status", "validation_error", "steps"]] = ["diverged", CHANCE, 3]
+        law = check_batch_size_law(broken, held_fixed=policy)
+        assert law.regime["held_fixed"] == policy
+        assert law.regime["steps"] == whole.regime["steps"]
+        assert law.flags == whole.flags
+    assert any("fixed epochs" in flag for flag in law.flags)
+    none = cells.assign(steps=40, status="diverged", validation_error=CHANCE)
+    assert check_batch_size_law(none).regime["steps"] == [40, 40]
 
 
 def test_what_lies_outside_of_the_claim_s_range_is_flagged() -> None:
@@ -448,7 +507,8 @@ def test_a_law_through_every_vertex_has_no_residual_and_no_score() -> None:
 
 def test_a_control_of_a_law_through_every_vertex_starts_from_no_residual() -> None:
     # seeds differ by millionths of an octave, and a thousandth is the smallest scale
-    control = permutation_control(check_batch_size_law(one_factor(1e-6)), "learning_rate")
+    law = check_batch_size_law(one_factor(1e-6, levels=8))
+    control = permutation_control(law, "learning_rate")
     assert control.observed_residual_octaves == 0
     assert control.permuted_residual_octaves > 0.1
 

@@ -1,5 +1,7 @@
 """The windowed collapse: exact on exact curves, blind to levels and heights, and to the cliff."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,6 +17,7 @@ from tests.analysis.synthetic_batches import CHANCE
 from tests.analysis.synthetic_curves import Curves, symmetric_bowl, table
 
 Floats = NDArray[np.float64]
+FACTORS = ["learning_rate", "train_examples", "momentum"]
 
 
 def cubic(u: Floats) -> Floats:
@@ -211,9 +214,58 @@ def test_the_rival_that_made_the_curves_foretells_left_out_groups_best(
     assert law.rivals.error_octaves["constant"] > 1.5 * named.error_octaves[best]
 
 
-def test_a_flat_curve_at_chance_is_no_edge() -> None:
-    made = Curves(truth=(1, 1, 1), noise=0.004, levels=2)
+@pytest.mark.parametrize("scatter", [0.0, 0.01])
+def test_a_group_that_never_trains_is_told_and_left_out_of_the_law_of_the_edge(
+    scatter: float,
+) -> None:
+    # at the largest rate the cliff stands above all 6 batch sizes, as its law would have it
+    made = Curves(truth=(1, 1, 1), noise=0.004, cliff=(3, 0, 1), levels=3, gap=1.0, batch_sizes=6)
     cells = table(made.grid(np.random.default_rng(10)))
-    law = check_batch_size_law(cells[cells.validation_error < CHANCE / 2])
-    assert law.stability_edge.exponent.isna().all()
-    assert np.isnan(law.stability_edge.attrs["distance_octaves"])
+    at_chance = cells.validation_error == CHANCE
+    draws = np.random.default_rng(0).uniform(0, scatter, len(cells))
+    cells["validation_error"] -= draws * at_chance
+    never = at_chance.groupby([cells[name] for name in FACTORS]).all().to_numpy()
+    assert 3 <= never.sum() <= 9
+    law = check_batch_size_law(cells)
+    assert (law.edges.log2_lower[never] == np.log2(cells.batch_size.max())).all()
+    assert (law.edges.log2_upper[never] == np.inf).all()
+    assert np.isfinite(law.edges.log2_upper[~never]).all()
+    # known between neighbours an octave apart; as an edge below all batch sizes, it was .9
+    assert law.stability_edge.exponent["learning_rate"] == pytest.approx(3, abs=0.6)
+    assert law.stability_edge.attrs["untrained_groups"] == never.sum()
+    said = f"{never.sum()} of 27 groups train at no batch size"
+    assert sum(said in flag for flag in law.flags) == 1
+
+
+def test_flat_groups_that_never_train_are_not_said_to_need_seeds_alone() -> None:
+    cells = table(Curves(truth=(1, 1, 1), noise=0.004, levels=3).grid(np.random.default_rng(11)))
+    small = cells.learning_rate < cells.learning_rate.max() / 1.5
+    spoilt = cells.assign(validation_error=cells.validation_error.where(~small, CHANCE))
+    law = check_batch_size_law(spoilt)
+    assert law.regime["groups"]["flat"] == 18
+    assert "18 of 27 groups train at no batch size" in law.reasons["learning_rate"]
+    flat = cells.assign(validation_error=cells.validation_error.where(~small, 0.3))
+    other = check_batch_size_law(flat)
+    assert "hardly depends on the batch size" in other.reasons["learning_rate"]
+    assert not any("at no batch size" in said for said in (*other.flags, *other.reasons.values()))
+
+
+def test_without_a_known_chance_error_there_is_no_edge() -> None:
+    # the steep side of smooth bowls: half the way to their largest error is no failure
+    made = Curves(truth=(1, 1, 1), noise=0.002, levels=3, batch_sizes=9)
+    cells = table(made.grid(np.random.default_rng(1)))
+    bowls = cells[cells.validation_error < 0.2]
+    nameless = bowls.drop(columns="chance_error")
+    losses = bowls.rename(columns={"validation_error": "loss"})
+    for law in (check_batch_size_law(nameless), check_batch_size_law(losses, y="loss")):
+        assert law.stability_edge.exponent.isna().all()
+        assert law.edges.isna().all(axis=None)
+        assert np.isnan(law.stability_edge.attrs["distance_octaves"])
+        assert not any("stability edge" in flag for flag in law.flags)
+        assert "No stability edge is sought" in " ".join(law.summary().notes)
+        groups = json.loads(json.dumps(law.to_dict(), allow_nan=False))["stability_edge"]["groups"]
+        assert groups[0] == {"log2_lower": None, "log2_upper": None}
+        assert (law.optima.label == OptimumLabel.INTERIOR).all()
+    given = check_batch_size_law(losses, y="loss", chance_error=0.2)
+    assert given.stability_edge.exponent.notna().all()
+    assert "Stability edge" in " ".join(given.summary().notes)

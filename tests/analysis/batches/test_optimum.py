@@ -1,5 +1,7 @@
 """Labels in their order, bounds, the local parabola, and what is excluded."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,9 +9,16 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 from scipy.special import digamma, polygamma
 
-from analysis import FitError, OptimumLabel, optimal_batch_sizes
+from analysis import (
+    FitError,
+    OptimumLabel,
+    check_batch_size_law,
+    load_cells,
+    optimal_batch_sizes,
+)
 from analysis.batches.batch_grid import arrange_batch_grid
 from analysis.batches.optimum import find_peaks
+from tests.analysis.stores import batch_law_cells, write_store
 from tests.analysis.synthetic_batches import CHANCE, law_cells, one_group
 
 Floats = NDArray[np.float64]
@@ -295,6 +304,23 @@ def test_optima_of_asymmetric_curves_do_not_depend_on_how_the_grid_falls(spacing
     # Here all share what a spline of few pieces is off, which moves no exponent, and that is all.
     assert abs(np.mean(errors)) < 0.08
     assert np.std(errors) < 0.05
+
+
+def test_failed_attempts_are_set_aside_with_nothing_asked_of_their_rows(tmp_path: Path) -> None:
+    cells = batch_law_cells(learning_rate=[0.1], momentum=[0.0], train_examples=[4096])
+    lost = cells.cell_id[cells.batch_size == 64].iloc[0]
+    store = write_store(tmp_path, {"s": {"g": cells}}, failures=[(lost, "out of memory")])
+    loaded = load_cells(store, failed=True)
+    assert loaded.loc[loaded.status == "failed", ["seed", "batch_size"]].isna().all(axis=None)
+    optima = optimal_batch_sizes(loaded)
+    assert "1 cells excluded: the attempt failed." in optima.attrs["notes"]
+    expected = optimal_batch_sizes(cells[cells.cell_id != lost])
+    assert (optima.batch_sizes == 9).all()
+    pd.testing.assert_frame_equal(
+        optima.drop(columns="cell_ids"), expected.drop(columns="cell_ids"), check_dtype=False
+    )
+    excluded = check_batch_size_law(loaded).excluded
+    assert excluded.loc[excluded.reason == "the attempt failed", "cell_id"].tolist() == [lost]
 
 
 def test_weight_decays_make_groups_where_asked_to() -> None:

@@ -11,6 +11,7 @@ from analysis.reports.chart_style import interval_text
 from analysis.reports.collapse_chart import collapse_chart, collapse_table
 from analysis.reports.exponent_chart import exponents_chart
 from analysis.reports.optimum_chart import optimum_chart
+from analysis.reports.report_tables import optimum_table
 from tests.analysis.reports.chart_specs import misplaced, spec_of, tables, words
 from tests.analysis.stores import batch_law_cells
 
@@ -281,6 +282,59 @@ def test_exponents_of_several_grids_are_told_apart(law):
     rows = pd.concat([exponent_rows(law, "one"), exponent_rows(law, "two")], ignore_index=True)
     data = next(tables(spec_of(exponents_chart(rows))))
     assert [name for name in data["where"] if name] == ["one"] * 3 + ["two"] * 3
+
+
+def test_a_factor_with_one_row_names_its_grid_too(law):
+    """Each row's estimator, by the names that stand at it or in the rows since the factor's."""
+    known = [(0, "peaks"), (0, "stability edge"), (1, "collapse"), (2, "stability edge")]
+    grids = []
+    for grid in ("one", "two"):
+        rows = exponent_rows(law, grid).set_index(["factor", "estimator"])
+        kept = [(FACTORS[factor], estimator) for factor, estimator in known]
+        grids.append(rows.loc[kept].reset_index())
+    spec = spec_of(exponents_chart(pd.concat(grids, ignore_index=True)))
+    data = next(tables(spec))
+    assert misplaced(spec) == []
+    assert data["where"].tolist() == ["", "one", "", "", "", "two", "", ""]
+    assert data["alone_where"].tolist() == ["", "", "one", "one", "", "", "two", "two"]
+    names = [name.split()[0] for name in data["factor"] + data["alone"] if name]
+    assert names == ["learning", "training", "momentum"] * 2
+    shown = {
+        layer["encoding"]["text"]["field"]: layer["encoding"]["y"].get("bandPosition")
+        for layer in spec["layer"]
+        if "text" in layer["encoding"]
+    }
+    assert shown["alone"] < 0.5 < shown["alone_where"]
+    alone = next(tables(spec_of(exponents_chart(grids[0]))))
+    assert not alone["alone_where"].any()
+
+
+def test_a_curve_that_never_trains_has_no_tick_and_is_counted(law_cells):
+    first = law_cells["learning_rate"] == law_cells["learning_rate"].min()
+    cells = law_cells.assign(validation_error=law_cells["validation_error"].where(~first, 0.9))
+    for form in ("B", "B/(1-B/N)"):
+        law = check_batch_size_law(cells, form=form)
+        spec = spec_of(batch_curves_chart(law, cells))
+        assert misplaced(spec) == []
+        (data,) = tables(spec)
+        ticks = data[data["kind"] == "edge"]
+        assert len(ticks) > 0
+        assert (ticks[["colour", "column", "row"]] != law_cells["learning_rate"].min()).all(
+            axis=None
+        )
+        assert "12 curves train at no batch size" in words(spec)
+
+
+def test_without_a_chance_error_no_edge_is_drawn_and_the_chart_and_the_table_say_so(law_cells):
+    cells = law_cells.drop(columns="chance_error")
+    law = check_batch_size_law(cells)
+    spec = spec_of(batch_curves_chart(law, cells))
+    (data,) = tables(spec)
+    assert "edge" not in set(data["kind"])
+    assert "No chance error is known" in words(spec)
+    table = optimum_table(law)
+    at = table["columns"].index("edge")
+    assert {row[at] for row in table["rows"]} == {"no chance error"}
 
 
 def test_there_is_no_chart_of_exponents_without_an_estimate(law):

@@ -290,6 +290,20 @@ def test_each_supported_factor_has_its_negative_control(analyzed, html):
     assert html.count("Negative control, ") == 3
 
 
+def test_a_control_that_cannot_be_run_is_said_in_text_page_and_json(tmp_path):
+    cells = batch_law_cells(train_examples=[4096], momentum=[0.0], scale=0.01)
+    store = write_store(tmp_path, {"s": {"g": cells}})
+    analyzed = analyze_store(store)
+    (law,) = analyzed.grids[0].laws
+    assert law.result.verdicts["learning_rate"] is Verdict.SUPPORTED
+    told = law.to_dict()["controls"][0]
+    assert told["passed"] is told["supported_share"] is None
+    assert told["problem"].startswith("4 groups with a known optimum")
+    sentence = "Negative control, learning_rate: cannot be run, as 4 groups"
+    assert sentence in analyzed.summary()
+    assert sentence in report_html(analyzed)
+
+
 def test_a_refuted_factor_has_no_control_of_support(tmp_path):
     cells = batch_law_cells(exponents=(1.0, 0.5, 1.0), scale=0.2)
     (law,) = one_grid(tmp_path, cells).laws
