@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import cast
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -19,7 +20,16 @@ from cluster.local import usable_cpus
 from orchestrator.cell import Cell, WorkloadAxes
 from orchestrator.errors import PlanError
 from orchestrator.grid_cells import grid_cells, usable
-from orchestrator.packing import Kind, Pack, Shape, assumed_seconds, make_packs
+from orchestrator.packing import (
+    MOST_STACKED,
+    Cost,
+    Kind,
+    Pack,
+    Shape,
+    assumed_seconds,
+    make_packs,
+    shared_seconds,
+)
 from orchestrator.storage.store import Store
 from orchestrator.study_file.study import Study
 from orchestrator.torch_threads import one_torch_thread
@@ -73,7 +83,8 @@ class Plan:
     paths: tuple["ShapePath", ...]
     """How the cells of each kind are computed, stacked or one by one, and why."""
     predicted_seconds: float
-    """Seconds of one worker: assumed ones, scaled by what earlier runs measured of the shape."""
+    """Seconds of one worker for the packs as they are cut: assumed ones, scaled by what earlier
+    runs measured of the shape."""
     unmeasured_cells: int
     """Cells to train whose shape no earlier run measured."""
     resources: tuple["ResourceNeed", ...]
@@ -207,13 +218,22 @@ def _plan(
         evaluation = _evaluation_flops(study.workload, examples, costs)
     paces = _measured_paces(study.workload, rows)
 
-    def seconds(cell: Cell) -> float:
+    def predicted_cost(cell: Cell) -> Cost:
         training = training_flops(costs[_shape(cell)], cell.examples_seen)
         arithmetic = choices[kind(cell)].arithmetic
-        assumed = assumed_seconds(arithmetic, cell.steps, training + evaluation[_work(cell)])
-        return assumed * paces.get(_measured_shape(cell), 1.0)
+        own = assumed_seconds(arithmetic, cell.steps, training + evaluation[_work(cell)])
+        pace = paces.get(_measured_shape(cell), 1.0)
+        return Cost(own=own * pace, shared=shared_seconds(arithmetic, cell.steps) * pace)
 
-    predicted = {work: seconds(cell) for work, cell in examples.items()}
+    predicted = {work: predicted_cost(cell) for work, cell in examples.items()}
+    packing = make_packs(
+        to_run,
+        choices,
+        kind,
+        lambda cell: predicted[_work(cell)],
+        slots,
+        store.open_packs() if store is not None and to_run else {},
+    )
 
     def total(value: Callable[[Cell], float]) -> float:
         return sum(value(cell) * counts[work] for work, cell in examples.items())
@@ -228,19 +248,12 @@ def _plan(
         ),
         cells=cells,
         statuses=statuses,
-        packs=make_packs(
-            to_run,
-            choices,
-            kind,
-            lambda cell: predicted[_work(cell)],
-            slots,
-            store.open_packs() if store is not None and to_run else {},
-        ),
+        packs=packing.packs,
         steps=sum(cell.steps for cell in to_run),
         training_flops=total(lambda cell: training_flops(costs[_shape(cell)], cell.examples_seen)),
         evaluation_flops=total(lambda cell: evaluation[_work(cell)]),
         paths=_paths(counts, examples, choices, kind),
-        predicted_seconds=total(lambda cell: predicted[_work(cell)]),
+        predicted_seconds=packing.seconds,
         unmeasured_cells=sum(
             counts[work] for work, cell in examples.items() if _measured_shape(cell) not in paces
         ),
@@ -278,6 +291,8 @@ KNOWN_COLUMNS = (
     columns.VALIDATION_EXAMPLES,
     columns.TEST_EXAMPLES,
     columns.VALIDATION_EVALUATIONS,
+    columns.PACK_ID,
+    columns.PACKED_CELLS,
     columns.ARITHMETIC,
     columns.STEPS,
     columns.EXAMPLES_SEEN,
@@ -321,17 +336,49 @@ _measured_shape: Callable[[Cell], _MeasuredShape] = attrgetter(
 )
 
 
+_SHAPE_COLUMNS = [
+    columns.MODEL_SIZE,
+    columns.BATCH_SIZE,
+    columns.OPTIMIZER,
+    columns.BATCH_SIZE_SCHEDULE,
+]
+
+
 def _measured_paces(workload: BaseWorkload, rows: pd.DataFrame) -> dict[_MeasuredShape, float]:
-    """Return how many seconds a cell took for each assumed one, by every shape of earlier runs.
+    """Return how many seconds cells took for each assumed one, by every shape of earlier runs.
 
     Not the seconds of a step: a short cell does little but look and score, a long one little of
-    either.
+    either. Nor those of a cell: alone it bears all that a stack shares, among many next to nothing,
+    so that whole packs are asked, by the model that predicts packs.
     """
-    done = rows[
+    paths = [*_SHAPE_COLUMNS, columns.ARITHMETIC]
+    sums = _measured_packs(workload, rows).groupby(level=paths).sum()
+    assumed = [
+        assumed_seconds(path, steps, flops) + shared_seconds(path, stack_steps)
+        for path, steps, flops, stack_steps in zip(
+            map(Arithmetic, sums.index.get_level_values(columns.ARITHMETIC)),
+            sums[columns.STEPS],
+            sums["flops"],
+            sums["stack_steps"],
+            strict=True,
+        )
+    ]
+    totals = sums.assign(assumed=assumed).groupby(level=_SHAPE_COLUMNS).sum()
+    paces = (totals[columns.WALL_SECONDS] / totals["assumed"]).to_dict()
+    return cast(dict[_MeasuredShape, float], paces)
+
+
+def _measured_packs(workload: BaseWorkload, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return what the completed cells of every pack took, and what they did for it.
+
+    The frame is indexed by shape, arithmetic and pack; `stack_steps` are those of the stacks, of
+    which the cells bore the cost.
+    """
+    own = rows[
         (rows[columns.WORKLOAD] == workload.name)
-        & (rows[columns.STATUS] == "completed")
         & rows[columns.ARITHMETIC].isin([each.value for each in Arithmetic])
     ]
+    done = own[own[columns.STATUS] == "completed"]
     evaluated = evaluated_examples(
         done[columns.VALIDATION_EVALUATIONS].to_numpy() + measures(workload),
         done[columns.TRAIN_EXAMPLES].to_numpy(),
@@ -339,22 +386,25 @@ def _measured_paces(workload: BaseWorkload, rows: pd.DataFrame) -> dict[_Measure
         done[columns.TEST_EXAMPLES].to_numpy(),
     )
     share = evaluated / (TRAINING_PASSES * done[columns.EXAMPLES_SEEN])
-    shape = [
-        columns.MODEL_SIZE,
-        columns.BATCH_SIZE,
-        columns.OPTIMIZER,
-        columns.BATCH_SIZE_SCHEDULE,
-    ]
-    sums = (
-        done.assign(flops=done[columns.TRAINING_FLOPS] * (1 + share))
-        .groupby([*shape, columns.ARITHMETIC])[[columns.WALL_SECONDS, columns.STEPS, "flops"]]
-        .sum()
+    packs = (
+        done.assign(flops=done[columns.TRAINING_FLOPS] * (1 + share), longest=done[columns.STEPS])
+        .groupby([*_SHAPE_COLUMNS, columns.ARITHMETIC, columns.PACK_ID])
+        .agg(
+            {
+                columns.WALL_SECONDS: "sum",
+                columns.STEPS: "sum",
+                "flops": "sum",
+                "longest": "max",
+                columns.PACKED_CELLS: "max",
+            }
+        )
     )
-    paths = sums.index.get_level_values(columns.ARITHMETIC)
-    assumed = map(assumed_seconds, map(Arithmetic, paths), sums[columns.STEPS], sums["flops"])
-    totals = sums.assign(assumed=[*assumed]).groupby(level=shape).sum()
-    paces = (totals[columns.WALL_SECONDS] / totals["assumed"]).to_dict()
-    return cast(dict[_MeasuredShape, float], paces)
+    # Members that diverged are counted: they mostly left the others early. Those that went on in
+    # another pack, after a kill, are not: while they were here, they bore their part.
+    members = own.groupby(columns.PACK_ID).size().reindex(packs.index, level=columns.PACK_ID)
+    here = (members / packs[columns.PACKED_CELLS]).clip(upper=1.0)
+    stack_steps = np.maximum(packs["longest"] * here, packs[columns.STEPS] / MOST_STACKED)
+    return packs.assign(stack_steps=stack_steps)
 
 
 def _choices(

@@ -6,7 +6,6 @@ the next pack of the same shape, device model and versions. No row depends on it
 
 import hashlib
 import logging
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple
@@ -16,9 +15,9 @@ from pathlib import Path
 
 import torch
 
-from cluster.local import usable_cpus
+from cluster.local import usable_cpus, usable_memory
 from orchestrator.cell import Cell, canonical_json
-from orchestrator.packing import Pack, Shape
+from orchestrator.packing import MOST_STACKED, Pack, Shape
 from orchestrator.storage.store import Store
 from workloads.base import Workload
 from workloads.training.lockstep import Lockstep
@@ -27,7 +26,7 @@ __all__ = ["device_model", "stack_size"]
 
 logger = logging.getLogger(__name__)
 
-SIZES = (1, 8, 32, 128, 256)
+SIZES = (1, 8, 32, 128, MOST_STACKED)
 """Stacks that are measured, smallest first, while they pay; and the one of all cells, if smaller
 than the last of these."""
 
@@ -139,5 +138,4 @@ def _memory(pack: Pack, device: torch.device) -> float:
     if device.type == "cuda":
         _, total = torch.cuda.mem_get_info(device)
         return MEMORY_SHARE * total * min(1.0, pack.resources.gpus)
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return MEMORY_SHARE * total * min(1.0, pack.resources.cpus / usable_cpus())
+    return MEMORY_SHARE * usable_memory() * min(1.0, pack.resources.cpus / usable_cpus())

@@ -88,7 +88,9 @@ def test_packs_do_not_depend_on_the_order_of_the_file(study):
 
 def test_long_shapes_are_cut_into_several_packs(study):
     longer = Study.from_text(STUDY.replace("steps: 20", "steps: 400000"))
-    assert len(plan_study(longer).packs) > len(plan_study(study).packs)
+    short, long = (plan_study(each, slots=lambda resources: 6) for each in (study, longer))
+    assert len(long.packs) == 6
+    assert len(short.packs) == 3  # one of each shape
 
 
 def test_a_pack_is_named_by_its_members_alone(study):
@@ -217,7 +219,7 @@ def test_what_the_store_has_is_not_planned_again_and_time_is_predicted(study, tm
 
 def test_long_cells_are_forecast_from_short_ones_by_work_and_not_by_steps(tmp_path):
     text = STUDY.split("  law:")[0].replace("[4, 8]", "4")
-    short, long = (Study.from_text(text.replace("20}", f"{n}}}")) for n in (20, 4000))
+    short, long = (Study.from_text(text.replace("20}", f"{n}}}")) for n in (2, 400))
     run_study(short, tmp_path / "trained", inline=True)
     rows = Store(tmp_path / "trained").read_cells()
     # A machine that takes seven times as long as is assumed.
@@ -226,10 +228,10 @@ def test_long_cells_are_forecast_from_short_ones_by_work_and_not_by_steps(tmp_pa
     store = Store(tmp_path / "slow")
     store.create()
     store.write_part("0123456789abcdef", rows.to_dict("records"), [])
-    plan = plan_study(long, store)
+    plan, assumed = (plan_study(long, known, slots=lambda resources: 1) for known in (store, None))
     assert plan.unmeasured_cells == 0
-    assert plan.predicted_seconds == pytest.approx(7 * plan_study(long).predicted_seconds)
-    assert plan.predicted_seconds < 150 * seconds  # of 200 times the steps
+    assert plan.predicted_seconds == pytest.approx(7 * assumed.predicted_seconds)
+    assert plan.predicted_seconds < 180 * seconds  # of 200 times the steps
 
 
 def test_planning_touches_nothing(study, tmp_path):
