@@ -20,7 +20,14 @@ from workloads.resident import load_data
 from workloads.self_trained import SelfTrained
 from workloads.streams import forked_torch_generator
 
-__all__ = ["TRAINING_PASSES", "counted_costs", "learn_costs", "model_cost", "training_flops"]
+__all__ = [
+    "TRAINING_PASSES",
+    "counted_costs",
+    "learn_costs",
+    "model_cost",
+    "trainable_parameters",
+    "training_flops",
+]
 
 TRAINING_PASSES = 3.0
 """Forward passes that training on an example costs: its own, and a backward pass as dear as two."""
@@ -100,8 +107,12 @@ def _count(workload: Workload, size: AxisValue, axes: AxisValues) -> ModelCost:
             model = workload.model(size)
             with _plain_kernels():
                 flops, operations = _forward_flops(model, example)
-    parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return ModelCost(parameters, flops, operations)
+    return ModelCost(trainable_parameters(model), flops, operations)
+
+
+def trainable_parameters(model: nn.Module) -> int:
+    """Return how many numbers training changes; the model may be on the meta device."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def _known_flops(model: nn.Module, example: torch.Tensor) -> tuple[int, int] | None:

@@ -8,6 +8,7 @@ from cluster.capacity import Requirement
 from orchestrator.study_file.study import Study
 from workloads.axis import AxisValue, AxisValues
 from workloads.base import BaseWorkload, Workload
+from workloads.cost import trainable_parameters
 from workloads.self_trained import SelfTrained
 from workloads.streams import forked_torch_generator
 
@@ -59,7 +60,7 @@ def _parameters(workload: BaseWorkload, size: AxisValue, axes: AxisValues) -> in
             return None
         with forked_torch_generator(workload.name, "cost"), torch.device("meta"):
             model = workload.model(size)
-        return sum(p.numel() for p in model.parameters() if p.requires_grad)
+        return trainable_parameters(model)
     except Exception as error:  # a plug-in's code, away from its nodes: planning there will tell
         logger.info("The model of size %s was not built: %s: %s", size, type(error).__name__, error)
         return None

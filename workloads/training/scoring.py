@@ -151,9 +151,8 @@ def mixing_fault(
             what, alone = "losses", workload.loss(own, split.targets[places])
             together = workload.loss(outputs, split.targets)
         off = (_finite(alone) - _finite(together[places])).abs().max()
-        largest = (
-            _finite(together).abs().max()
-        )  # of all: the value of one may be 0 but for rounding
+        # Of all examples: the value of one may be 0 but for rounding.
+        largest = _finite(together).abs().max()
         if off > MIXING * largest and torch.equal(model(split.inputs), outputs):
             said = f"numbers {places[0]} to {places[-1]}" if places[1:] else f"number {places[0]}"
             return (
